@@ -1,0 +1,59 @@
+// Command signalbox is the read/write-splitting MySQL proxy, its DRBD watcher
+// and its tools. One file a command; each only reads flags and calls packages.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+// stdio is what a command reads and prints to, so that tests can run commands
+// in-process.
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// command is one subcommand; run returns the process's exit status: 0 done,
+// 1 failed, 2 wrong usage or input that could not be understood.
+type command struct {
+	name, usage, about string
+	run                func(args []string, io stdio) int
+}
+
+func commands() []command {
+	return []command{
+		{"version", "version", "print the version", runVersion},
+	}
+}
+
+func main() {
+	os.Exit(dispatch(os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+func dispatch(args []string, io stdio) int {
+	if len(args) == 0 {
+		usage(io.err)
+		return 2
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return c.run(args[1:], io)
+		}
+	}
+	if args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		usage(io.out)
+		return 0
+	}
+	fmt.Fprintf(io.err, "signalbox: there is no command %q\n", args[0])
+	usage(io.err)
+	return 2
+}
+
+func usage(w io.Writer) {
+	fmt.Fprintln(w, "usage: signalbox COMMAND [flags]")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-58s %s\n", c.usage, c.about)
+	}
+}

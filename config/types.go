@@ -1,0 +1,144 @@
+// Package config is the one YAML file that runs Signalbox: its types, defaults,
+// strict decoding and validation.
+//
+// It opens no connection and starts nothing; every other package takes its
+// settings from here. The struct tags are the documentation: `doc` is the
+// reference text and `default` the default, both rendered into
+// docs/configuration.md and kept equal to it by a test.
+package config
+
+import "time"
+
+// Config is the whole file.
+type Config struct {
+	Listeners []Listener `yaml:"listeners" doc:"Addresses on which clients connect. At least one."`
+	Admin     Admin      `yaml:"admin" doc:"The HTTP address for operators: metrics, health, status."`
+	TLS       TLS        `yaml:"tls" doc:"TLS between clients and the proxy."`
+	Auth      Auth       `yaml:"auth" doc:"How clients prove who they are."`
+	Users     []User     `yaml:"users" doc:"The accounts that may connect. Each must exist on every server too."`
+	Servers   []Server   `yaml:"servers" doc:"The database servers behind the proxy."`
+	Authority Authority  `yaml:"authority" doc:"How it is decided which server may take writes."`
+	Hold      Hold       `yaml:"hold" doc:"What happens to statements that need the primary while there is none."`
+	Reads     Reads      `yaml:"reads" doc:"Where reads may go."`
+	Router    Router     `yaml:"router" doc:"How statements are classified and routed."`
+	Health    Health     `yaml:"health" doc:"The probe that each server gets."`
+	Limits    Limits     `yaml:"limits" doc:"Bounds that protect the proxy and the servers."`
+	Log       Log        `yaml:"log" doc:"Logging, to standard error."`
+}
+
+// Listener is one address that clients connect to.
+type Listener struct {
+	Address string `yaml:"address" doc:"HOST:PORT, [IPv6]:PORT, or unix:/path/to/socket."`
+}
+
+// Admin is the operators' HTTP server.
+type Admin struct {
+	Address string `yaml:"address" default:"127.0.0.1:9127" doc:"HOST:PORT of the HTTP server; empty for none."`
+}
+
+// TLS between clients and the proxy.
+type TLS struct {
+	Mode     string `yaml:"mode" default:"optional" enum:"off,optional,required" doc:"Whether clients may or must use TLS. Unix sockets are exempt from required."`
+	CertFile string `yaml:"cert_file" doc:"PEM certificate chain. Without one, mode optional makes a certificate of its own at start."`
+	KeyFile  string `yaml:"key_file" doc:"PEM private key of cert_file."`
+}
+
+// Auth is how clients authenticate.
+type Auth struct {
+	Plugin        string `yaml:"plugin" default:"caching_sha2_password" enum:"caching_sha2_password,mysql_native_password" doc:"Authentication plugin of users that name none."`
+	ServerVersion string `yaml:"server_version" doc:"Version string that clients are greeted with. Empty: the primary's own, as last probed."`
+}
+
+// User is one account.
+type User struct {
+	Name            string `yaml:"name" doc:"Account name."`
+	Password        Secret `yaml:"password" doc:"Password; a literal, ${ENV}, or file:/path."`
+	Plugin          string `yaml:"plugin" enum:",caching_sha2_password,mysql_native_password" doc:"Authentication plugin; empty for auth.plugin."`
+	BackendUser     string `yaml:"backend_user" doc:"Account used on the servers, when it differs from name."`
+	BackendPassword Secret `yaml:"backend_password" doc:"Its password; empty: password."`
+	MaxConnections  int    `yaml:"max_connections" default:"0" doc:"Most connections of this user at once; 0 for no limit of its own."`
+}
+
+// Server is one database server.
+type Server struct {
+	Name    string `yaml:"name" doc:"Unique name, used in logs, metrics and hints."`
+	Role    string `yaml:"role" enum:"drbd,replica,primary" doc:"drbd: a node of the DRBD pair. replica: a read replica. primary: the server of authority static, or a candidate of authority read_only."`
+	Address string `yaml:"address" doc:"HOST:PORT or unix:/path of its mysqld."`
+	Weight  int    `yaml:"weight" default:"1" doc:"Share of reads among replicas, 1 to 1000."`
+	DRBD    DRBD   `yaml:"drbd" doc:"Where this node's DRBD state is read. Only for role drbd."`
+}
+
+// DRBD is the source of one node's DRBD view.
+type DRBD struct {
+	File   string `yaml:"file" doc:"A file in the format of /proc/drbd, read on this host. Default /proc/drbd when no agent is named."`
+	Minors []int  `yaml:"minors" doc:"Device minors that the database needs; empty: every configured device."`
+}
+
+// Authority is how the writer is found.
+type Authority struct {
+	Source        string        `yaml:"source" default:"drbd" enum:"drbd,read_only,static" doc:"drbd: the node that safely holds DRBD Primary. read_only: the one server of role primary with read_only=0. static: the one server of role primary."`
+	Policy        string        `yaml:"policy" default:"strict" enum:"strict,pinned,availability" doc:"What to do where DRBD alone cannot tell a survivor from a split brain: strict waits for evidence about the peer, pinned trusts authority.pin, availability trusts the node that answers."`
+	Pin           string        `yaml:"pin" doc:"The server that policy pinned trusts."`
+	Poll          time.Duration `yaml:"poll" default:"100ms" doc:"How often a DRBD file is read."`
+	PermitSamples int           `yaml:"permit_samples" default:"3" doc:"Consistent samples in a row before a node is given authority. Loss of authority needs one."`
+	LocalFresh    time.Duration `yaml:"local_fresh" default:"1s" doc:"Age at which a view read on this host is no longer believed."`
+}
+
+// Hold is what happens to statements while nobody may take writes.
+type Hold struct {
+	Mode       string        `yaml:"mode" default:"hold" enum:"hold,fail" doc:"hold: they wait. fail: they get the error at once."`
+	Timeout    time.Duration `yaml:"timeout" default:"30s" doc:"Longest wait of a statement."`
+	MaxWaiting int           `yaml:"max_waiting" default:"10000" doc:"Most statements waiting at once; one more gets the error at once."`
+}
+
+// Reads is where reads may go.
+type Reads struct {
+	Consistency string        `yaml:"consistency" default:"session" enum:"eventual,session" doc:"session: a client always reads its own writes. eventual: any healthy replica will do."`
+	MaxLag      time.Duration `yaml:"max_lag" default:"10s" doc:"A replica further behind takes no reads; 0 for no bound."`
+}
+
+// Router is how statements are classified.
+type Router struct {
+	SystemSchemas     string   `yaml:"system_schemas" default:"primary" enum:"primary,replica" doc:"Where reads of information_schema, performance_schema, mysql and sys go."`
+	ReadOnlyFunctions []string `yaml:"read_only_functions" doc:"Stored functions known to write nothing; a SELECT that calls them may go to a replica."`
+	CacheSize         Size     `yaml:"cache_size" default:"16MiB" doc:"Memory for classified statements."`
+	Rules             []Rule   `yaml:"rules" doc:"Overrides, first match wins. A rule never sends a write to a replica."`
+}
+
+// Rule overrides the routing of the statements that match all conditions set.
+type Rule struct {
+	Name    string `yaml:"name" doc:"Shown as the reason."`
+	User    string `yaml:"user" doc:"Account name."`
+	Schema  string `yaml:"schema" doc:"Default schema of the session."`
+	Kind    string `yaml:"kind" doc:"Statement kind, as explain prints it."`
+	Digest  string `yaml:"digest" doc:"Digest, as explain prints it."`
+	Match   string `yaml:"match" doc:"Regular expression on the normalised text."`
+	Target  string `yaml:"target" enum:"primary,replica,deny" doc:"Where to; deny answers with an error."`
+	Message string `yaml:"message" doc:"Error text of target deny."`
+}
+
+// Health is the probe of each server.
+type Health struct {
+	User     string        `yaml:"user" doc:"Account of the probe; needs REPLICATION CLIENT (MariaDB: also SLAVE MONITOR)."`
+	Password Secret        `yaml:"password" doc:"Its password."`
+	Interval time.Duration `yaml:"interval" default:"1s" doc:"Time between probes of one server."`
+	Timeout  time.Duration `yaml:"timeout" default:"2s" doc:"Longest a probe may take."`
+	Rise     int           `yaml:"rise" default:"2" doc:"Good probes in a row before a server that was down is used."`
+	Fall     int           `yaml:"fall" default:"3" doc:"Bad probes in a row before a server is no longer used."`
+}
+
+// Limits protect the proxy and the servers.
+type Limits struct {
+	MaxConnections   int           `yaml:"max_connections" default:"10000" doc:"Most client connections at once."`
+	HandshakeTimeout time.Duration `yaml:"handshake_timeout" default:"10s" doc:"Time for a client to authenticate."`
+	HandshakeBytes   Size          `yaml:"handshake_bytes" default:"64KiB" doc:"Most bytes a client may send before it is authenticated."`
+	MaxPacket        Size          `yaml:"max_packet" default:"1GiB" doc:"Largest statement accepted from a client; the servers' own max_allowed_packet applies too."`
+	ConnectTimeout   time.Duration `yaml:"connect_timeout" default:"3s" doc:"Time to connect and authenticate to a server."`
+	IdleTimeout      time.Duration `yaml:"idle_timeout" default:"8h" doc:"An idle client is disconnected after this; 0 for never."`
+}
+
+// Log is what is logged.
+type Log struct {
+	Level  string `yaml:"level" default:"info" enum:"debug,info,warn,error" doc:"Least severe level that is logged."`
+	Format string `yaml:"format" default:"text" enum:"text,json" doc:"Form of a log line."`
+}
