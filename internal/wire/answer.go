@@ -115,7 +115,7 @@ func (a *Answer) Scan(b []byte) (n, size int, stop bool, err error) {
 			return n, 0, false, nil
 		}
 		length := PayloadLen(b[n:])
-		if a.cont || a.passes(b[n+HeaderLen:], length) {
+		if a.cont || a.passes(b[n+HeaderLen:min(len(b), n+HeaderLen+length)], length) {
 			if !a.cont && length > 0 && len(b)-n < HeaderLen+1 {
 				return n, 0, false, nil
 			}
