@@ -70,7 +70,7 @@ type Server struct {
 
 // DRBD is the source of one node's DRBD view.
 type DRBD struct {
-	File   string `yaml:"file" doc:"A file in the format of /proc/drbd, read on this host. Default /proc/drbd when no agent is named."`
+	File   string `yaml:"file" default:"/proc/drbd" doc:"A file in the format of /proc/drbd, read on this host."`
 	Minors []int  `yaml:"minors" doc:"Device minors that the database needs; empty: every configured device."`
 }
 

@@ -24,6 +24,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"check", "check -c FILE", "validate a configuration and show what it means", runCheck},
 		{"version", "version", "print the version", runVersion},
 	}
 }
