@@ -24,6 +24,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"drbd", "drbd [--json] [FILE | --node NAME=FILE ...]", "say what DRBD views mean and who may take writes", runDRBD},
 		{"check", "check -c FILE", "validate a configuration and show what it means", runCheck},
 		{"version", "version", "print the version", runVersion},
 	}

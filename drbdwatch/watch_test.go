@@ -1,0 +1,171 @@
+package drbdwatch
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"signalbox/config"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func sorted(list []string) []string {
+	slices.Sort(list)
+	return list
+}
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+func twoNodes(pathA, pathB string) *config.Config {
+	return &config.Config{
+		Servers: []config.Server{
+			{Name: "a", Role: config.RoleDRBD, DRBD: config.DRBD{File: pathA}},
+			{Name: "b", Role: config.RoleDRBD, DRBD: config.DRBD{File: pathB}}},
+		Authority: config.Authority{Source: "drbd", Policy: "strict", Poll: 5 * time.Millisecond, PermitSamples: 3, LocalFresh: time.Second},
+	}
+}
+
+func text(d Device) []byte { return []byte(head84 + " " + d.String() + "\n") }
+
+// clockwork drives a Watch by hand.
+type clockwork struct {
+	*Watch
+	now time.Time
+}
+
+func (c *clockwork) sample(a, b Device) *Authority {
+	c.now = time.Now()
+	c.nodes[0].take(text(a), nil)
+	c.nodes[1].take(text(b), nil)
+	c.step(c.now)
+	return c.Current()
+}
+
+func TestPermissionIsSlowAndDenialIsNot(t *testing.T) {
+	w := &clockwork{Watch: New(twoNodes("", ""), quiet)}
+	w.ReportProbe("a", up)
+	w.ReportProbe("b", up)
+	for i := range 2 {
+		if a := w.sample(healthy, standby); a.Writer != "" || a.Reason != "confirming" {
+			t.Fatalf("sample %d: %+v", i+1, a)
+		}
+	}
+	w.step(w.now) // the same samples again confirm nothing
+	if w.Current().Writer != "" {
+		t.Fatal("confirmed without a new sample")
+	}
+	first := w.sample(healthy, standby)
+	if first.Writer != "a" || first.Epoch == 0 {
+		t.Fatalf("third sample: %+v", first)
+	}
+	if a := w.sample(with(healthy, func(d *Device) { d.CS, d.PeerDisk = "SyncSource", "Inconsistent" }), standby); a.Epoch != first.Epoch || a.Verdict != RouteDegraded {
+		t.Fatalf("degraded: %+v", a)
+	}
+	if a := w.sample(standby, standby); a.Writer != "" || a.Reason != "no-primary" {
+		t.Fatalf("one sample must be enough to deny: %+v", a)
+	}
+	for range 3 {
+		w.sample(standby, healthy)
+	}
+	if a := w.Current(); a.Writer != "b" || a.Epoch <= first.Epoch {
+		t.Fatalf("after the switch: %+v", a)
+	}
+}
+
+func TestFromWriterToWriterThroughNobody(t *testing.T) {
+	w := &clockwork{Watch: New(twoNodes("", ""), quiet)}
+	w.ReportProbe("a", up)
+	w.ReportProbe("b", up)
+	for range 3 {
+		w.sample(healthy, standby)
+	}
+	if a := w.sample(standby, healthy); a.Writer != "" {
+		t.Fatalf("went straight to %s", a.Writer)
+	}
+}
+
+func TestStaleViewEndsAuthority(t *testing.T) {
+	w := &clockwork{Watch: New(twoNodes("", ""), quiet)}
+	w.ReportProbe("a", up)
+	for range 3 {
+		w.sample(alone, lonely)
+	}
+	if w.Current().Writer != "a" {
+		t.Fatalf("%+v", w.Current())
+	}
+	w.step(w.now.Add(2 * time.Second))
+	if a := w.Current(); a.Writer != "" || a.Reason != "no-fresh-view" {
+		t.Fatalf("%+v", a)
+	}
+}
+
+func TestEpochRisesAcrossRestarts(t *testing.T) {
+	var last uint64
+	for range 3 {
+		w := &clockwork{Watch: New(twoNodes("", ""), quiet)}
+		w.ReportProbe("a", up)
+		for range 3 {
+			w.sample(healthy, standby)
+		}
+		if e := w.Current().Epoch; e <= last {
+			t.Fatalf("epoch %d after %d", e, last)
+		} else {
+			last = e
+		}
+	}
+}
+
+func TestRunFollowsFiles(t *testing.T) {
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	write := func(path string, d Device) {
+		if err := os.WriteFile(path+".new", text(d), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(a, healthy)
+	write(b, standby)
+	w := New(twoNodes(a, b), quiet)
+	w.ReportProbe("a", up)
+	w.ReportProbe("b", up)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	done := make(chan struct{})
+	go func() { defer close(done); _ = w.Run(ctx) }()
+	until := func(ok func(*Authority) bool) {
+		t.Helper()
+		for {
+			changed := w.Changed()
+			if ok(w.Current()) {
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				t.Fatalf("stuck at %+v", w.Current())
+			}
+		}
+	}
+	until(func(a *Authority) bool { return a.Writer == "a" })
+	write(b, alone) // both claim
+	until(func(a *Authority) bool { return a.Reason == "split-brain" && a.Writer == "" })
+	write(a, lonely)
+	until(func(a *Authority) bool { return a.Writer == "b" })
+	if err := os.WriteFile(b, []byte("garbage"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	until(func(a *Authority) bool { return a.Writer == "" && a.Reason == "no-fresh-view" })
+	cancel()
+	<-done
+}
