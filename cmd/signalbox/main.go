@@ -24,6 +24,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"explain", "explain [--config FILE] [--json] [--script] [SQL...]", "show where statements go and why", runExplain},
 		{"drbd", "drbd [--json] [FILE | --node NAME=FILE ...]", "say what DRBD views mean and who may take writes", runDRBD},
 		{"check", "check -c FILE", "validate a configuration and show what it means", runCheck},
 		{"version", "version", "print the version", runVersion},
