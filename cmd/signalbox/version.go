@@ -6,15 +6,20 @@ import (
 )
 
 func runVersion(_ []string, io stdio) int {
-	version := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				version = s.Value
-			}
+	fmt.Fprintln(io.out, "signalbox", version())
+	return 0
+}
+
+// version is the commit that the program was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
 		}
 	}
-	fmt.Fprintln(io.out, "signalbox", version)
-	return 0
+	return info.Main.Version
 }

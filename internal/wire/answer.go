@@ -243,7 +243,7 @@ func (a *Answer) takeFirst(p []byte) error {
 		a.Packet, a.phase = PacketInfile, phaseDone
 		return nil
 	}
-	columns, n := lenencInt(p)
+	columns, n := LenencInt(p)
 	if n == 0 || columns == 0 || columns > 65535 {
 		return fmt.Errorf("answer: first byte %#x is neither OK, ERR nor a number of columns", p[0])
 	}

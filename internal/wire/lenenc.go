@@ -2,9 +2,9 @@ package wire
 
 // Length-encoded integers and strings (Protocol::LengthEncodedInteger).
 
-// lenencInt reads an integer; n is how many bytes it took, 0 when b is short
+// LenencInt reads an integer; n is how many bytes it took, 0 when b is short
 // or starts with a byte that is none (0xfb is NULL, 0xff is ERR).
-func lenencInt(b []byte) (v uint64, n int) {
+func LenencInt(b []byte) (v uint64, n int) {
 	if len(b) == 0 {
 		return 0, 0
 	}
@@ -33,7 +33,7 @@ func lenencInt(b []byte) (v uint64, n int) {
 // lenencString reads a string and returns it with what follows; ok is false
 // when b is short.
 func lenencString(b []byte) (s, rest []byte, ok bool) {
-	n, w := lenencInt(b)
+	n, w := LenencInt(b)
 	if w == 0 || n > uint64(len(b)-w) {
 		return nil, nil, false
 	}

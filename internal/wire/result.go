@@ -29,11 +29,11 @@ func ParseOK(p []byte, tracking bool) (Result, error) {
 	}
 	b := p[1:]
 	var n, m int
-	r.AffectedRows, n = lenencInt(b)
+	r.AffectedRows, n = LenencInt(b)
 	if n == 0 {
 		return r, fmt.Errorf("OK packet: no affected rows in %d bytes", len(p))
 	}
-	r.LastInsertID, m = lenencInt(b[n:])
+	r.LastInsertID, m = LenencInt(b[n:])
 	b = b[n:]
 	if m == 0 || len(b) < m+4 {
 		return r, fmt.Errorf("OK packet: cut short at %d bytes", len(p))

@@ -1,0 +1,57 @@
+package backend
+
+import "github.com/prometheus/client_golang/prometheus"
+
+var (
+	descUp       = prometheus.NewDesc("signalbox_server_up", "1 when the server answers its probes.", []string{"server", "role"}, nil)
+	descLag      = prometheus.NewDesc("signalbox_server_lag_seconds", "How far a replica is behind, where it is known.", []string{"server"}, nil)
+	descReadOnly = prometheus.NewDesc("signalbox_server_read_only", "1 when the server has read_only set.", []string{"server"}, nil)
+	descLatency  = prometheus.NewDesc("signalbox_server_probe_seconds", "Time that the last probe took.", []string{"server"}, nil)
+	descWriter   = prometheus.NewDesc("signalbox_writer", "1 for the server that may take writes.", []string{"server"}, nil)
+	descEpoch    = prometheus.NewDesc("signalbox_writer_epoch", "Epoch of the last writer.", nil, nil)
+	descVerdict  = prometheus.NewDesc("signalbox_authority", "1 for the decision and reason in force.", []string{"decision", "reason"}, nil)
+	descCut      = prometheus.NewDesc("signalbox_write_connections_cut_total", "Write connections closed because their server lost authority.", nil, nil)
+	descSwitches = prometheus.NewDesc("signalbox_writer_switches_total", "How often a writer was opened.", nil, nil)
+)
+
+func (c *Cluster) register(reg prometheus.Registerer) {
+	c.failures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "signalbox_server_probe_failures_total",
+		Help: "Probes that failed."}, []string{"server"})
+	reg.MustRegister(c, c.failures)
+}
+
+// Describe is prometheus.Collector's.
+func (c *Cluster) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descUp, descLag, descReadOnly, descLatency, descWriter, descEpoch, descVerdict, descCut, descSwitches} {
+		ch <- d
+	}
+}
+
+// Collect is prometheus.Collector's.
+func (c *Cluster) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	snapshot, w, a := c.Snapshot(), c.gate.Current(), c.watch.Current()
+	for i := range snapshot.Servers {
+		st := &snapshot.Servers[i]
+		gauge(descUp, number(st.Up), st.Server.Name, st.Server.Role)
+		gauge(descReadOnly, number(st.ReadOnly), st.Server.Name)
+		gauge(descLatency, st.Latency.Seconds(), st.Server.Name)
+		gauge(descWriter, number(w.Server == st.Server), st.Server.Name)
+		if st.LagKnown {
+			gauge(descLag, st.Lag.Seconds(), st.Server.Name)
+		}
+	}
+	gauge(descEpoch, float64(w.Epoch))
+	gauge(descVerdict, 1, a.Verdict.String(), a.Reason)
+	ch <- prometheus.MustNewConstMetric(descCut, prometheus.CounterValue, float64(c.gate.Cut()))
+	ch <- prometheus.MustNewConstMetric(descSwitches, prometheus.CounterValue, float64(c.gate.Switches()))
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

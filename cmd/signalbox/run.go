@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"signalbox/admin"
+	"signalbox/backend"
+	"signalbox/config"
+	"signalbox/drbdwatch"
+	"signalbox/proxy"
+)
+
+// runRun serves until it gets SIGINT or SIGTERM.
+func runRun(args []string, std stdio) int {
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	flags.SetOutput(std.err)
+	file := flags.String("c", "/etc/signalbox.yaml", "configuration `file`")
+	if flags.Parse(args) != nil || flags.NArg() > 0 {
+		return 2
+	}
+	cfg, err := config.Load(*file)
+	if err != nil {
+		fmt.Fprintln(std.err, err)
+		return 1
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	a, err := assemble(cfg, newLog(cfg.Log, std.err))
+	if err == nil {
+		err = a.run(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(std.err, "signalbox:", err)
+		return 1
+	}
+	return 0
+}
+
+func newLog(cfg config.Log, w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Level)) // checked by config
+	o := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// assembly is the whole proxy, its addresses open but nothing running yet.
+type assembly struct {
+	cfg       *config.Config
+	log       *slog.Logger
+	watch     *drbdwatch.Watch
+	cluster   *backend.Cluster
+	proxy     *proxy.Proxy
+	registry  *prometheus.Registry
+	listeners []net.Listener
+	admin     net.Listener // nil for none
+	started   time.Time
+}
+
+func assemble(cfg *config.Config, log *slog.Logger) (*assembly, error) {
+	a := &assembly{cfg: cfg, log: log, started: time.Now(), registry: prometheus.NewRegistry()}
+	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.watch = drbdwatch.New(cfg, log)
+	a.cluster = backend.New(cfg, a.watch, log, a.registry)
+	var err error
+	if a.proxy, err = proxy.New(cfg, a.cluster, log, a.registry); err != nil {
+		return nil, err
+	}
+	if cfg.Admin.Address != "" {
+		if a.admin, err = net.Listen("tcp", cfg.Admin.Address); err != nil {
+			return nil, fmt.Errorf("admin.address: %w", err)
+		}
+	}
+	if a.listeners, err = proxy.Listen(cfg.Listeners); err != nil {
+		if a.admin != nil {
+			_ = a.admin.Close()
+		}
+		return nil, err
+	}
+	return a, nil
+}
+
+// run serves until ctx ends. Clients go first; what they need goes after them.
+func (a *assembly) run(ctx context.Context) error {
+	below, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var group sync.WaitGroup
+	errs := make([]error, 4)
+	group.Go(func() { errs[0] = a.watch.Run(below) })
+	group.Go(func() { errs[1] = a.cluster.Run(below) })
+	if a.admin != nil {
+		handler := admin.New(admin.Sources{Status: a.status, Ready: a.ready}, a.registry)
+		group.Go(func() { errs[2] = admin.Run(below, a.admin, handler, a.log) })
+	}
+	for _, l := range a.listeners {
+		a.log.Info("listening", "address", l.Addr().String())
+	}
+	errs[3] = a.proxy.Run(ctx, a.listeners)
+	cancel()
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+// ready: clients can be served, if only with reads.
+func (a *assembly) ready() (bool, string) {
+	if w := a.cluster.Gate().Current(); w.Server != nil {
+		return true, w.Server.Name + " takes writes"
+	} else if a.cluster.PickReplica(&backend.Need{}) != nil {
+		return true, "reads only: " + w.Sentence
+	} else {
+		return false, w.Sentence
+	}
+}
+
+func (a *assembly) status() admin.Status {
+	s := admin.Status{Version: version(), Started: a.started, Authority: *a.watch.Current(), Clients: a.proxy.Clients(), Waiting: a.proxy.Waiting()}
+	writer := a.cluster.Gate().Current().Server
+	for _, st := range a.cluster.Snapshot().Servers {
+		v := admin.Server{Name: st.Server.Name, Role: st.Server.Role, Address: st.Server.Address, Up: st.Up, Writer: st.Server == writer,
+			ReadOnly: st.ReadOnly, Position: st.Position.String(), Version: st.Version, Reason: st.Reason}
+		if st.LagKnown {
+			lag := st.Lag.Seconds()
+			v.LagSeconds = &lag
+		}
+		s.Servers = append(s.Servers, v)
+	}
+	for _, r := range a.proxy.Routes() {
+		s.Routes = append(s.Routes, admin.Route(r))
+	}
+	return s
+}

@@ -1,0 +1,456 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/mysql"
+
+	"signalbox/backend"
+	"signalbox/internal/wire"
+	"signalbox/router"
+)
+
+// work is one statement on its way: what was decided and what is sent.
+type work struct {
+	st      *router.Statement
+	d       router.Decision
+	kind    wire.AnswerKind
+	request []byte     // the packet to send, statement number not yet set
+	prep    *statement // for COM_STMT_EXECUTE and COM_STMT_PREPARE
+	started time.Time
+	waits   time.Time // until when it may be held
+	failed  uint64    // bit i: server i was lost under it
+	tries   int
+	on      *serverConn // the only connection it can run on, nil for any
+}
+
+// begun decides where a statement goes.
+func (s *session) begun(st *router.Statement, request []byte, kind wire.AnswerKind) work {
+	return work{st: st, kind: kind, request: request, started: time.Now(), d: router.Decide(&s.route, st, s.p.rules)}
+}
+
+// run1 routes one statement, runs it and relays its answer. request is the
+// client's packet as it came. An error ends the session.
+func (s *session) run1(st *router.Statement, request []byte, kind wire.AnswerKind) error {
+	w := s.begun(st, request, kind)
+	switch {
+	case w.d.Deny != "":
+		s.observed(&w)
+		return s.fault(faultDenied(w.d.Deny))
+	case st.Kill != nil:
+		s.observed(&w)
+		return s.kill(st.Kill.ID, st.Kill.QueryOnly)
+	case w.d.Target == router.Local:
+		if done, err := s.local(st); done {
+			s.observed(&w)
+			return err
+		}
+	}
+	return s.dispatch(&w)
+}
+
+// dispatch finds the server for w, sends it there and relays the answer,
+// elsewhere again where that is safe.
+func (s *session) dispatch(w *work) error {
+	for {
+		c, err := s.connect(w)
+		if err != nil {
+			return s.refuse(w, err)
+		}
+		request, err := s.requestFor(c, w)
+		if err != nil {
+			if c.broken != nil && s.again(w, c) {
+				continue
+			}
+			return s.refuse(w, err)
+		}
+		s.running.Store(c)
+		result := s.exchange(c, request, w.kind, c != s.primary && s.movable(w))
+		s.running.Store(nil)
+		switch result {
+		case delivered:
+			return s.finish(w, c)
+		case declined:
+			w.d.Target = router.Primary
+			s.p.metrics.declined.Inc()
+			w.st.Demote()
+		case wantsFile:
+			s.resume = func() error { return s.sendFile(w, c) }
+			return nil
+		case clientGone:
+			return s.lost
+		case lostEarly:
+			if !s.again(w, c) {
+				return s.serverLost(w, c)
+			}
+		case lostMidway:
+			s.drop(c)
+			return fmt.Errorf("server %s was lost in the middle of an answer: %w", c.Server.Name, c.broken)
+		}
+	}
+}
+
+// movable tells whether w can run on another server just as well.
+func (s *session) movable(w *work) bool {
+	return w.st.IsRead && s.route.Pinned() == 0
+}
+
+// maxTries is how many servers a read is sent to before its failure is told.
+const maxTries = 3
+
+// again drops the lost connection c and tells whether w may be sent elsewhere.
+func (s *session) again(w *work, c *serverConn) bool {
+	w.tries++
+	w.failed |= 1 << (uint(c.Server.Index) & 63)
+	if !s.movable(w) || w.tries >= maxTries {
+		return false
+	}
+	s.p.metrics.retried.Inc()
+	s.drop(c)
+	return true
+}
+
+// refuse tells the client why its statement did not run.
+func (s *session) refuse(w *work, err error) error {
+	s.observed(w)
+	var f *Fault
+	if !errors.As(err, &f) {
+		return err
+	}
+	return s.fault(f)
+}
+
+// serverLost tells the client that its statement, or what its session had on
+// the connection, is lost.
+func (s *session) serverLost(w *work, c *serverConn) error {
+	s.observed(w)
+	cause := c.broken.Error()
+	if !c.stale {
+		s.log.Info("server connection lost", "server", c.Server.Name, "error", c.broken)
+	}
+	if f := s.loss(c, cause); f != nil {
+		return s.lostState(f)
+	}
+	s.drop(c)
+	return s.fault(faultOutcomeUnknown(c.Server.Name, cause))
+}
+
+// loss tells what the session loses with the connection c, nil for nothing.
+func (s *session) loss(c *serverConn, cause string) *Fault {
+	if s.pinned() != c && !(c == s.primary && s.route.Bound() != 0) {
+		return nil
+	}
+	if s.route.InTransaction() && s.route.Pinned()&^router.PinsOfTransaction == 0 && s.route.Bound() == 0 {
+		return faultTransactionLost(c.Server.Name, cause)
+	}
+	if pins := s.route.Pinned(); pins != 0 {
+		return faultSessionLost(c.Server.Name, pins.String())
+	}
+	return faultSessionLost(c.Server.Name, s.route.Bound().String())
+}
+
+// lostState tells the client what was lost with a connection, and ends the
+// session unless only a transaction was lost, which the client can restart.
+func (s *session) lostState(f *Fault) error {
+	if err := s.fault(f); err != nil {
+		return err
+	}
+	if f.Code == 1213 {
+		s.route.TransactionLost()
+		s.got.Status &^= wire.StatusInTrans | wire.StatusInTransReadOnly
+		s.dropBroken()
+		return nil
+	}
+	return f
+}
+
+func (s *session) dropBroken() {
+	if s.primary != nil && s.primary.broken != nil {
+		s.drop(s.primary)
+	}
+	for i := len(s.others) - 1; i >= 0; i-- {
+		if s.others[i].broken != nil {
+			s.drop(s.others[i])
+		}
+	}
+}
+
+// finish keeps what the answer said about the session.
+func (s *session) finish(w *work, c *serverConn) error {
+	s.learned(c)
+	if w.prep != nil {
+		w.prep.on = nil
+		if s.got.Status&wire.StatusCursorExists != 0 {
+			w.prep.on = c
+		}
+	}
+	inTransaction := s.route.InTransaction()
+	s.route.Observe(w.st, w.d, s.got)
+	s.last = c
+	if s.route.Pinned() != 0 && c != s.primary {
+		s.anchor = c
+	} else {
+		s.anchor = nil
+	}
+	if c == s.primary && !w.st.IsRead {
+		s.place(w, inTransaction)
+	}
+	if held := s.route.Pinned() != 0; held != s.inTransaction.Load() {
+		s.inTransaction.Store(held)
+	}
+	s.observed(w)
+	if s.ending.Load() && s.route.Pinned() == 0 {
+		return errDraining
+	}
+	return nil
+}
+
+// learned makes what session tracking reported the session's state.
+func (s *session) learned(c *serverConn) {
+	if s.learnt != s.state {
+		s.state = s.learnt
+		c.told = s.learnt
+		s.textMode = textMode(s.state)
+		s.route.Schema = s.state.schema
+	}
+}
+
+var errDraining = errors.New("the proxy is shutting down")
+
+// place keeps where the session's last write is in the binary log. A write that
+// the server gave no position for makes the session read from the primary until
+// a later one has a position.
+func (s *session) place(w *work, wasInTransaction bool) {
+	if !wasInTransaction && s.route.InTransaction() {
+		s.wasUnplaced = s.unplaced
+	}
+	switch {
+	case len(s.gtid) > 0:
+		p, err := backend.ParsePosition(string(s.gtid))
+		if err != nil {
+			s.log.Warn("server reports a position that cannot be read", "position", string(s.gtid), "error", err)
+			s.unplaced = true
+			return
+		}
+		s.written = s.written.Merge(p)
+		s.unplaced = false
+	case w.st.Kind == router.KindRollback && !s.got.Failed:
+		s.unplaced = s.wasUnplaced
+	case w.st.IsWrite && s.got.Code == 0:
+		s.unplaced = true
+	}
+}
+
+// pinned is the connection that the session is pinned to, nil for none.
+func (s *session) pinned() *serverConn {
+	switch {
+	case s.route.Pinned() == 0:
+		return nil
+	case s.anchor != nil:
+		return s.anchor
+	}
+	return s.primary
+}
+
+// connect returns the connection on which w runs, with the session's state.
+func (s *session) connect(w *work) (*serverConn, error) {
+	c, err := s.choose(w)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.bring(s.state); err != nil {
+		if c.broken == nil {
+			return nil, err
+		}
+		if f := s.loss(c, err.Error()); f != nil {
+			return nil, s.lostState(f)
+		}
+		s.drop(c)
+		if w.tries++; w.tries < maxTries {
+			return s.connect(w)
+		}
+		return nil, faultNoServer(c.Server.Name, err)
+	}
+	return c, nil
+}
+
+func (s *session) choose(w *work) (*serverConn, error) {
+	if w.on != nil {
+		return w.on, nil
+	}
+	target := w.d.Target
+	if target == router.Same || target == router.Local {
+		if c := s.last; c != nil && s.usable(c) {
+			return c, nil
+		}
+		target = router.Primary
+		if s.p.cluster.Gate().Current().Server == nil {
+			target = router.Replica
+		}
+	}
+	if s.route.Pinned() != 0 && s.anchor != nil {
+		return s.anchor, nil
+	}
+	if target == router.Replica {
+		if c := s.replica(w); c != nil {
+			return c, nil
+		}
+	}
+	return s.writer(w)
+}
+
+// usable tells whether an open connection may take another statement.
+func (s *session) usable(c *serverConn) bool {
+	if c.broken != nil {
+		return false
+	}
+	if c == s.primary {
+		return c.Epoch == s.p.cluster.Gate().Current().Epoch
+	}
+	return s.p.cluster.Snapshot().Servers[c.Server.Index].Up
+}
+
+// replica returns a connection to a replica that has the session's writes, nil
+// when none can be had.
+func (s *session) replica(w *work) *serverConn {
+	if s.unplaced {
+		return nil
+	}
+	for range maxTries {
+		need := backend.Need{Position: s.written, Exclude: w.failed, Server: w.d.Server()}
+		srv := s.p.cluster.PickReplica(&need)
+		if srv == nil {
+			return nil
+		}
+		if c := s.open(srv); c != nil {
+			return c
+		}
+		c, err := s.dial(srv, 0)
+		if err == nil {
+			s.others = append(s.others, c)
+			return c
+		}
+		s.log.Info("replica could not be reached", "server", srv.Name, "error", err)
+		w.failed |= 1 << (uint(srv.Index) & 63)
+	}
+	return nil
+}
+
+// open returns the session's live connection to srv, nil for none.
+func (s *session) open(srv *backend.Server) *serverConn {
+	for _, c := range s.others {
+		if c.Server == srv {
+			if c.broken == nil && !(c.resting(restsLong) && c.sock.Stale()) {
+				return c
+			}
+			s.drop(c)
+			return nil
+		}
+	}
+	return nil
+}
+
+// dialRetry is the pause before a writer that could not be reached is tried
+// again; its probe may not have noticed yet.
+const dialRetry = 100 * time.Millisecond
+
+// writer returns the session's connection to the server that may take writes,
+// waiting for one as configured.
+func (s *session) writer(w *work) (*serverConn, error) {
+	gate := s.p.cluster.Gate()
+	for {
+		now := gate.Current()
+		if c := s.primary; c != nil {
+			if f := s.checkPrimary(w, c, now); f != nil {
+				return nil, s.lostState(f)
+			}
+			if s.primary != nil {
+				return c, nil
+			}
+		}
+		retry := time.Duration(0)
+		why := error(nil)
+		if now.Server != nil {
+			c, err := s.dial(now.Server, now.Epoch)
+			if err == nil {
+				if gate.Admit(c.Conn, now.Epoch) {
+					s.primary = c
+					return c, nil
+				}
+				_ = c.NetConn.Close()
+				continue
+			}
+			if my := (*mysql.MyError)(nil); errors.As(err, &my) && my.Code != 1040 && my.Code != 1053 {
+				return nil, &Fault{my.Code, my.State, my.Message}
+			}
+			why, retry = err, dialRetry
+		}
+		if f := s.held(w, now, retry, why); f != nil {
+			return nil, f
+		}
+	}
+}
+
+// held waits for a change of the writer.
+func (s *session) held(w *work, now *backend.Writer, retry time.Duration, why error) *Fault {
+	if w.waits.IsZero() {
+		w.waits = time.Now().Add(s.p.cfg.Hold.Timeout)
+	}
+	f := s.p.hold.wait(s, now, w.waits, retry)
+	if f != nil && why != nil && f.Code == 1290 {
+		return faultNoServer(now.Server.Name, why)
+	}
+	return f
+}
+
+// checkPrimary closes the session's primary connection when it is of an older
+// epoch or lost, and tells what the session lost with it.
+func (s *session) checkPrimary(w *work, c *serverConn, now *backend.Writer) *Fault {
+	cause := ""
+	switch {
+	case now.Server == nil && c.broken == nil && s.p.cfg.Hold.Mode == "hold" && s.loss(c, "") == nil:
+		cause = "nobody may take writes"
+	case c.Epoch != now.Epoch || now.Server == nil:
+		cause = "it may no longer take writes"
+	case c.broken != nil:
+		cause = c.broken.Error()
+	case (!w.st.IsRead || c.resting(restsLong)) && c.sock.Stale():
+		cause = "the server closed it"
+	default:
+		return nil
+	}
+	f := s.loss(c, cause)
+	if c.broken == nil {
+		c.broken = errors.New(cause)
+		c.stale = true
+	}
+	s.drop(c)
+	return f
+}
+
+func (s *session) dial(srv *backend.Server, epoch uint64) (*serverConn, error) {
+	c, err := s.p.dial(s.ctx, s, srv)
+	if err != nil {
+		return nil, err
+	}
+	c.Epoch = epoch
+	return newServerConn(c, s.start), nil
+}
+
+// requestFor returns what is sent to c for w: the client's packet, with the
+// server's number of a prepared statement.
+func (s *session) requestFor(c *serverConn, w *work) ([]byte, error) {
+	if w.prep == nil || w.kind == wire.AnswerPrepare {
+		return w.request, nil
+	}
+	here, err := s.preparedOn(c, w.prep)
+	if err != nil {
+		return nil, err
+	}
+	request := s.withTypes(here, w.prep, w.request)
+	binary.LittleEndian.PutUint32(request[wire.HeaderLen+1:], here.id)
+	return request, nil
+}
