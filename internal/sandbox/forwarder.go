@@ -1,0 +1,88 @@
+package sandbox
+
+import (
+	"io"
+	"net"
+	"sync"
+)
+
+// forwarder is a floating address: a port of loopback whose connections go to
+// the active node. Moving it cuts them, as moving an address does.
+type forwarder struct {
+	ln    net.Listener
+	group sync.WaitGroup
+
+	mu    sync.Mutex
+	to    string // empty: connections are refused
+	conns map[net.Conn]struct{}
+}
+
+func newForwarder() (*forwarder, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	f := &forwarder{ln: ln, conns: make(map[net.Conn]struct{})}
+	f.group.Go(f.accept)
+	return f, nil
+}
+
+func (f *forwarder) address() string { return f.ln.Addr().String() }
+
+func (f *forwarder) accept() {
+	for {
+		nc, err := f.ln.Accept()
+		if err != nil {
+			return
+		}
+		f.group.Go(func() { f.forward(nc) })
+	}
+}
+
+func (f *forwarder) forward(nc net.Conn) {
+	defer nc.Close()
+	f.mu.Lock()
+	to := f.to
+	f.mu.Unlock()
+	if to == "" {
+		return
+	}
+	server, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	f.mu.Lock()
+	if f.to != to {
+		f.mu.Unlock()
+		return
+	}
+	f.conns[nc], f.conns[server] = struct{}{}, struct{}{}
+	f.mu.Unlock()
+	f.group.Go(func() {
+		_, _ = io.Copy(server, nc)
+		_ = server.Close()
+	})
+	_, _ = io.Copy(nc, server)
+	f.mu.Lock()
+	delete(f.conns, nc)
+	delete(f.conns, server)
+	f.mu.Unlock()
+}
+
+// point moves the address to a node, empty for none.
+func (f *forwarder) point(to string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.to = to
+	for c := range f.conns {
+		_ = c.Close()
+	}
+	clear(f.conns)
+}
+
+func (f *forwarder) close() {
+	_ = f.ln.Close()
+	f.point("")
+	f.group.Wait()
+}

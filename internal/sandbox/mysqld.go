@@ -1,0 +1,321 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	my "github.com/go-sql-driver/mysql"
+)
+
+// program is the server program: MariaDB's or MySQL's.
+type program struct {
+	path    string
+	mariaDB bool
+	version string
+}
+
+// findProgram looks for mariadbd or mysqld: SIGNALBOX_MYSQLD, then the PATH,
+// then the directory where Debian keeps it.
+func findProgram() (*program, error) {
+	names := []string{os.Getenv("SIGNALBOX_MYSQLD"), "mariadbd", "mysqld", "/usr/sbin/mariadbd", "/usr/sbin/mysqld"}
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		out, err := exec.Command(path, "--version").Output()
+		if err != nil {
+			return nil, fmt.Errorf("%s --version: %w", path, err)
+		}
+		version := strings.TrimSpace(string(out))
+		return &program{path: path, version: version, mariaDB: strings.Contains(version, "MariaDB")}, nil
+	}
+	return nil, errors.New("neither mariadbd nor mysqld was found: install Debian's mariadb-server-core and mariadb-client, or name one in SIGNALBOX_MYSQLD")
+}
+
+// The accounts of every sandbox server.
+const (
+	AppUser      = "app"
+	AppPassword  = "app-secret"
+	probeUser    = "signalbox"
+	probePass    = "probe-secret"
+	replUser     = "repl"
+	replPassword = "repl-secret"
+	Schema       = "shop" // exists, and AppUser may do anything in it
+)
+
+func accounts(mariaDB bool) []string {
+	list := []string{
+		"CREATE USER '" + AppUser + "'@'%' IDENTIFIED BY '" + AppPassword + "'",
+		"GRANT ALL ON *.* TO '" + AppUser + "'@'%'",
+		"CREATE USER '" + probeUser + "'@'%' IDENTIFIED BY '" + probePass + "'",
+		"GRANT REPLICATION CLIENT ON *.* TO '" + probeUser + "'@'%'",
+		"CREATE USER '" + replUser + "'@'%' IDENTIFIED BY '" + replPassword + "'",
+		"GRANT REPLICATION SLAVE ON *.* TO '" + replUser + "'@'%'",
+		"CREATE DATABASE " + Schema,
+	}
+	if mariaDB {
+		// ALL includes the privilege to write on a server with read_only=1, which no application has.
+		list = append(list, "REVOKE READ_ONLY ADMIN, SUPER ON *.* FROM '"+AppUser+"'@'%'",
+			"GRANT SLAVE MONITOR ON *.* TO '"+probeUser+"'@'%'")
+	} else {
+		list = append(list, "REVOKE SUPER, CONNECTION_ADMIN ON *.* FROM '"+AppUser+"'@'%'")
+	}
+	return list
+}
+
+// instance is one running server.
+type instance struct {
+	prog *program
+	name string
+	dir  string // socket, logs
+	data string
+	port int
+	args []string
+	cmd  *exec.Cmd
+	gone chan struct{} // closed when the process has ended
+}
+
+func (i *instance) socket() string     { return filepath.Join(i.dir, i.name+".sock") }
+func (i *instance) errorLog() string   { return filepath.Join(i.dir, i.name+".err") }
+func (i *instance) generalLog() string { return filepath.Join(i.dir, i.name+".general") }
+
+// start starts the process and waits until it answers.
+func (i *instance) start(ctx context.Context) error {
+	args := []string{"--no-defaults", "--datadir=" + i.data, "--socket=" + i.socket(), "--pid-file=" + filepath.Join(i.dir, i.name+".pid"),
+		"--bind-address=127.0.0.1", "--port=" + strconv.Itoa(i.port), "--log-error=" + i.errorLog(), "--report-host=" + i.name,
+		"--innodb-buffer-pool-size=32M", "--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1", "--performance-schema=OFF",
+		"--log-bin=" + filepath.Join(i.data, "binlog"), "--binlog-format=ROW", "--max-connections=3000", "--max-allowed-packet=256M",
+		"--skip-name-resolve", "--local-infile=ON", "--innodb-log-file-size=48M"}
+	if !i.prog.mariaDB {
+		args = append(args, "--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--mysqlx=OFF")
+	} else {
+		args = append(args, "--gtid-strict-mode=ON")
+	}
+	if os.Geteuid() == 0 {
+		args = append(args, "--user=root")
+	}
+	i.cmd = exec.Command(i.prog.path, append(args, i.args...)...)
+	i.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	var early bytes.Buffer
+	i.cmd.Stderr, i.cmd.Stdout = &early, &early
+	if err := launch(i.cmd); err != nil {
+		return fmt.Errorf("start %s: %w", i.name, err)
+	}
+	i.gone = make(chan struct{})
+	go func(cmd *exec.Cmd, gone chan struct{}) { _ = cmd.Wait(); close(gone) }(i.cmd, i.gone)
+	return i.wait(ctx, &early)
+}
+
+// launcher starts every child from one thread that never ends: Pdeathsig is
+// sent when the thread that started the child ends, not the process.
+var launcher = sync.OnceValue(func() chan func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
+
+func launch(cmd *exec.Cmd) error {
+	result := make(chan error)
+	launcher() <- func() { result <- cmd.Start() }
+	return <-result
+}
+
+// startPatience is how long a server may take to answer after its start.
+const startPatience = 60 * time.Second
+
+func (i *instance) wait(ctx context.Context, early *bytes.Buffer) error {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	db, err := i.root()
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err = db.PingContext(ctx); err == nil {
+			return nil
+		}
+		select {
+		case <-i.gone:
+			return fmt.Errorf("%s ended at its start: %s %s", i.name, strings.TrimSpace(early.String()), tail(i.errorLog()))
+		case <-ctx.Done():
+			i.kill()
+			return fmt.Errorf("%s does not answer: %w; %s", i.name, err, tail(i.errorLog()))
+		case <-tick.C:
+		}
+	}
+}
+
+// tail is the end of a log, for an error.
+func tail(path string) string {
+	b, _ := os.ReadFile(path)
+	if len(b) > 1500 {
+		b = b[len(b)-1500:]
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// quietDriver keeps the driver from printing what the caller reports anyway.
+type quietDriver struct{}
+
+func (quietDriver) Print(...any) {}
+
+// root opens the server as root, over its socket.
+func (i *instance) root() (*sql.DB, error) {
+	c := my.NewConfig()
+	c.User, c.Net, c.Addr, c.Logger = "root", "unix", i.socket(), quietDriver{}
+	c.AllowNativePasswords = true
+	connector, err := my.NewConnector(c)
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(connector)
+	db.SetMaxOpenConns(1)
+	return db, nil
+}
+
+// do runs statements as root.
+func (i *instance) do(ctx context.Context, statements ...string) error {
+	db, err := i.root()
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for _, s := range statements {
+		if _, err := db.ExecContext(ctx, s); err != nil {
+			return fmt.Errorf("%s: %s: %w", i.name, s, err)
+		}
+	}
+	return nil
+}
+
+func (i *instance) running() bool {
+	if i.cmd == nil {
+		return false
+	}
+	select {
+	case <-i.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+// stop ends the server orderly, and by force when it takes too long.
+func (i *instance) stop() {
+	if !i.running() {
+		return
+	}
+	_ = i.cmd.Process.Signal(syscall.SIGCONT)
+	_ = i.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-i.gone:
+	case <-time.After(30 * time.Second):
+		slog.Warn("sandbox server does not stop, killing it", "server", i.name)
+		i.kill()
+	}
+}
+
+func (i *instance) kill() {
+	if i.running() {
+		_ = i.cmd.Process.Kill()
+		<-i.gone
+	}
+}
+
+// template returns a data directory with the accounts, made once for each
+// version of the server and kept in the user's cache.
+func (p *program) template(ctx context.Context) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	key := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' {
+			return r
+		}
+		return '-'
+	}, p.version)
+	done := filepath.Join(cache, "signalbox", "template-3-"+key)
+	if _, err := os.Stat(done); err == nil {
+		return done, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(done), 0o755); err != nil {
+		return "", err
+	}
+	work, err := os.MkdirTemp(filepath.Dir(done), "new-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(work)
+	data := filepath.Join(work, "data")
+	if err := p.initialise(ctx, work, data); err != nil {
+		return "", err
+	}
+	if err := os.Rename(data, done); err != nil {
+		if _, serr := os.Stat(done); serr == nil {
+			return done, nil // another process was faster
+		}
+		return "", err
+	}
+	return done, nil
+}
+
+func (p *program) initialise(ctx context.Context, work, data string) error {
+	cmd := exec.CommandContext(ctx, p.path, "--no-defaults", "--initialize-insecure", "--datadir="+data)
+	if p.mariaDB {
+		cmd = exec.CommandContext(ctx, "mariadb-install-db", "--no-defaults", "--datadir="+data, "--skip-test-db",
+			"--auth-root-authentication-method=normal", "--skip-name-resolve")
+	}
+	if os.Geteuid() == 0 {
+		cmd.Args = append(cmd.Args, "--user=root")
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("make a data directory: %w: %s", err, bytes.TrimSpace(out))
+	}
+	run, err := os.MkdirTemp("", "sbx") // a socket's path must be short
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(run)
+	i := &instance{prog: p, name: "template", dir: run, data: data, args: []string{"--skip-networking", "--skip-log-bin"}}
+	if err := i.start(ctx); err != nil {
+		return err
+	}
+	defer i.stop()
+	return i.do(ctx, accounts(p.mariaDB)...)
+}
+
+// copyData makes a data directory from the template.
+func copyData(ctx context.Context, from, to string) error {
+	out, err := exec.CommandContext(ctx, "cp", "-a", "--reflink=auto", from, to).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("copy the data directory: %w: %s", err, bytes.TrimSpace(out))
+	}
+	_ = os.Remove(filepath.Join(to, "auto.cnf")) // MySQL's identity
+	return nil
+}
