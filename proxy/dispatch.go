@@ -190,6 +190,8 @@ func (s *session) finish(w *work, c *serverConn) error {
 	inTransaction := s.route.InTransaction()
 	s.route.Observe(w.st, w.d, s.got)
 	s.last = c
+	c.used = time.Now()
+	s.p.metrics.answered[c.Server.Index&63].Add(1)
 	if s.route.Pinned() != 0 && c != s.primary {
 		s.anchor = c
 	} else {

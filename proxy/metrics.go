@@ -13,15 +13,17 @@ import (
 // metrics are the proxy's. Counters that every statement touches are plain
 // atomics, exported by collect, so that no statement looks up a label.
 type metrics struct {
-	panics, declined, retried          prometheus.Counter
-	held, holdRefused, holdExpired     prometheus.Counter
-	accepted                           prometheus.Counter
-	rejected                           *prometheus.CounterVec
-	faults                             *prometheus.CounterVec
-	latency                            [router.Targets]prometheus.Observer
-	routes                             [router.Kinds][router.Targets][router.Reasons]atomic.Uint64
-	statements, clients, waiting, idle *prometheus.Desc
-	p                                  *Proxy
+	panics, declined, retried      prometheus.Counter
+	held, holdRefused, holdExpired prometheus.Counter
+	accepted                       prometheus.Counter
+	rejected                       *prometheus.CounterVec
+	faults                         *prometheus.CounterVec
+	latency                        [router.Targets]prometheus.Observer
+	routes                         [router.Kinds][router.Targets][router.Reasons]atomic.Uint64
+	answered                       [64]atomic.Uint64 // statements, by server index
+	statements, clients, waiting   *prometheus.Desc
+	byServer                       *prometheus.Desc
+	p                              *Proxy
 }
 
 func newMetrics(p *Proxy, reg prometheus.Registerer) *metrics {
@@ -43,8 +45,9 @@ func newMetrics(p *Proxy, reg prometheus.Registerer) *metrics {
 			Help: "Errors that the proxy itself gave to clients, by MySQL error number."}, []string{"code"}),
 		statements: prometheus.NewDesc("signalbox_statements_total", "Statements by kind, target and reason of the route.",
 			[]string{"kind", "target", "reason"}, nil),
-		clients: prometheus.NewDesc("signalbox_clients", "Client connections now.", nil, nil),
-		waiting: prometheus.NewDesc("signalbox_hold_waiting", "Statements waiting for a primary now.", nil, nil),
+		byServer: prometheus.NewDesc("signalbox_server_statements_total", "Statements of clients that a server answered.", []string{"server"}, nil),
+		clients:  prometheus.NewDesc("signalbox_clients", "Client connections now.", nil, nil),
+		waiting:  prometheus.NewDesc("signalbox_hold_waiting", "Statements waiting for a primary now.", nil, nil),
 	}
 	latency := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "signalbox_statement_seconds",
 		Help:    "Time from a statement's arrival to its answer's end, by target.",
@@ -67,6 +70,7 @@ func (m *metrics) fault(code uint16) { m.faults.WithLabelValues(strconv.Itoa(int
 // Describe is prometheus.Collector's.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.statements
+	ch <- m.byServer
 	ch <- m.clients
 	ch <- m.waiting
 }
@@ -75,6 +79,9 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range m.routed() {
 		ch <- prometheus.MustNewConstMetric(m.statements, prometheus.CounterValue, float64(r.Count), r.Kind, r.Target, r.Reason)
+	}
+	for name, n := range m.p.Answered() {
+		ch <- prometheus.MustNewConstMetric(m.byServer, prometheus.CounterValue, float64(n), name)
 	}
 	ch <- prometheus.MustNewConstMetric(m.clients, prometheus.GaugeValue, float64(m.p.Clients()))
 	ch <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(m.p.Waiting()))

@@ -164,6 +164,15 @@ func (p *Proxy) Clients() int {
 // Waiting is the number of statements that wait for a primary.
 func (p *Proxy) Waiting() int { return int(p.hold.waiting.Load()) }
 
+// Answered is how many statements of clients each server has answered.
+func (p *Proxy) Answered() map[string]uint64 {
+	all := make(map[string]uint64)
+	for _, st := range p.cluster.Snapshot().Servers {
+		all[st.Server.Name] = p.metrics.answered[st.Server.Index&63].Load()
+	}
+	return all
+}
+
 // Routes lists how many statements took which route.
 func (p *Proxy) Routes() []Routed { return p.metrics.routed() }
 

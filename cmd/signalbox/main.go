@@ -26,6 +26,7 @@ func commands() []command {
 	return []command{
 		{"explain", "explain [--config FILE] [--json] [--script] [SQL...]", "show where statements go and why", runExplain},
 		{"drbd", "drbd [--json] [FILE | --node NAME=FILE ...]", "say what DRBD views mean and who may take writes", runDRBD},
+		{"demo", "demo [--once]", "start a real cluster and watch statements being routed", runDemo},
 		{"run", "run -c FILE", "run the proxy", runRun},
 		{"check", "check -c FILE", "validate a configuration and show what it means", runCheck},
 		{"version", "version", "print the version", runVersion},
