@@ -17,6 +17,7 @@ type DialOptions struct {
 	Capability             uint32 // wanted; CLIENT_… bits
 	Collation              uint8  // id in the handshake, 0 for the library's default
 	Attributes             map[string]string
+	MariaDB                uint32 // wanted of MariaDB's extended capabilities
 }
 
 // Conn is an authenticated connection to a server, ready for raw packets: the
@@ -26,6 +27,7 @@ type Conn struct {
 	Server     *Server
 	ThreadID   uint32
 	Capability uint32 // of those wanted, what was negotiated
+	Extended   uint32 // MariaDB's extended capabilities, as agreed
 	Version    string
 	MariaDB    bool
 	Epoch      uint64 // of the writer it was opened for; 0 for a replica's
@@ -40,6 +42,7 @@ var wanted = []uint32{mysql.CLIENT_FOUND_ROWS, mysql.CLIENT_IGNORE_SPACE, mysql.
 // all of it. A refusal by the server is a *mysql.MyError in the chain.
 func Dial(ctx context.Context, srv *Server, o DialOptions) (c *Conn, err error) {
 	var nc net.Conn
+	var extended *extending
 	defer func() {
 		if r := recover(); r != nil { // the library slices a greeting unguarded
 			err = fmt.Errorf("handshake with %s: %v", srv.Name, r)
@@ -58,7 +61,8 @@ func Dial(ctx context.Context, srv *Server, o DialOptions) (c *Conn, err error) 
 		if t, ok := ctx.Deadline(); ok { // the library's handshake has none of its own
 			_ = conn.SetDeadline(t)
 		}
-		return conn, nil
+		extended = &extending{Conn: conn, wanted: o.MariaDB}
+		return extended, nil
 	}
 	my, err := client.ConnectWithDialer(ctx, srv.Network, srv.Address, o.User, o.Password, o.Schema, dialer, o.configure)
 	if err != nil {
@@ -66,6 +70,7 @@ func Dial(ctx context.Context, srv *Server, o DialOptions) (c *Conn, err error) 
 	}
 	c = &Conn{NetConn: nc, Server: srv, ThreadID: my.GetConnectionID(), Version: my.GetServerVersion()}
 	c.MariaDB = isMariaDB(c.Version)
+	c.Extended = extended.agreed
 	for _, bit := range wanted {
 		if o.Capability&bit != 0 && my.HasCapability(bit) {
 			c.Capability |= bit

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ type Client struct {
 	User       *config.User
 	Schema     string
 	Collation  uint8
+	Extended   uint32 // MariaDB's extended capabilities that both sides have
 	Attributes map[string]string
 	Remote     string // HOST:PORT, or "localhost" for a socket
 	TLS        bool
@@ -61,6 +63,10 @@ const offered = wire.ClientLongPassword | wire.ClientFoundRows | wire.ClientLong
 	wire.ClientLocalFiles | wire.ClientIgnoreSpace | wire.ClientProtocol41 | wire.ClientInteractive | wire.ClientTransactions |
 	wire.ClientSecureConnection | wire.ClientMultiStatements | wire.ClientMultiResults | wire.ClientPSMultiResults |
 	wire.ClientPluginAuth | wire.ClientConnectAttrs | clientPluginAuthLenenc | wire.ClientSessionTrack | wire.ClientDeprecateEOF
+
+// offeredExtended are the extended capabilities offered when the servers are
+// MariaDB: only the types in column definitions (MARIADB_CLIENT_EXTENDED_METADATA).
+const offeredExtended = 1 << 3
 
 const (
 	clientSSL              uint32 = 1 << 11
@@ -130,12 +136,13 @@ func rejection(err error) string {
 
 // handshake is one client's way in.
 type handshake struct {
-	door *Door
-	nc   net.Conn
-	id   uint32
-	seq  byte
-	left int64 // bytes that the client may still send
-	salt [20]byte
+	door     *Door
+	nc       net.Conn
+	id       uint32
+	seq      byte
+	left     int64 // bytes that the client may still send
+	salt     [20]byte
+	extended uint32 // offered
 }
 
 var errBudget = errors.New("client sent more than limits.handshake_bytes before it authenticated")
@@ -166,7 +173,7 @@ func (h *handshake) run() (*Client, error) {
 		return nil, &Fault{1226, "42000", fmt.Sprintf("User '%s' has exceeded the 'max_user_connections' resource (current value: %d)", user.Name, user.MaxConnections)}
 	}
 	admitted = true
-	c := &Client{Conn: h.nc, ID: h.id, Capability: r.capability, User: user, Schema: r.schema, Collation: r.collation,
+	c := &Client{Conn: h.nc, ID: h.id, Capability: r.capability, User: user, Schema: r.schema, Collation: r.collation, Extended: r.extended,
 		Attributes: r.attributes, Remote: remote(h.nc), limits: h.door.limits}
 	_, c.TLS = h.nc.(*tls.Conn)
 	ok := wire.Result{Status: wire.StatusAutocommit}
@@ -198,12 +205,21 @@ func (h *handshake) greeting() []byte {
 	if h.door.tls != nil {
 		capability |= clientSSL
 	}
-	p := append([]byte{10}, h.version()...)
+	version := h.version()
+	mariaDB := strings.Contains(version, "MariaDB")
+	if mariaDB {
+		capability &^= wire.ClientLongPassword // says that extended capabilities follow
+	}
+	p := append([]byte{10}, version...)
 	p = append(p, 0, byte(h.id), byte(h.id>>8), byte(h.id>>16), byte(h.id>>24))
 	p = append(p, h.salt[:8]...)
 	p = append(p, 0, byte(capability), byte(capability>>8), defaultCollation, byte(wire.StatusAutocommit), 0)
 	p = append(p, byte(capability>>16), byte(capability>>24), byte(len(h.salt)+1))
-	p = append(p, make([]byte, 10)...)
+	p = append(p, make([]byte, 6)...)
+	if mariaDB {
+		h.extended = offeredExtended
+	}
+	p = binary.LittleEndian.AppendUint32(p, h.extended)
 	p = append(p, h.salt[8:]...)
 	p = append(p, 0)
 	p = append(p, h.door.cfg.Auth.Plugin...)
@@ -250,6 +266,9 @@ func (h *handshake) response() (*response, error) {
 	r, err := parseResponse(p)
 	if err != nil {
 		return nil, errors.Join(err, &Fault{1043, "08S01", "Bad handshake"})
+	}
+	if r.extended &= h.extended; r.capability&wire.ClientLongPassword != 0 {
+		r.extended = 0
 	}
 	r.capability &= offered
 	_, secure := h.nc.(*tls.Conn)

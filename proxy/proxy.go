@@ -242,6 +242,7 @@ func (p *Proxy) dial(ctx context.Context, s *session, srv *backend.Server) (*bac
 		User: user, Password: password.Reveal(), Schema: s.start.schema,
 		Capability: s.client.Capability&passedOn | wire.ClientSessionTrack,
 		Collation:  s.client.Collation,
+		MariaDB:    s.client.Extended,
 		Attributes: map[string]string{"program_name": "signalbox", "signalbox_client": s.client.Remote},
 	})
 }

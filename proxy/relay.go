@@ -157,7 +157,10 @@ func (s *session) passes(c *serverConn) bool {
 	a := &c.answer
 	switch a.Packet {
 	case wire.PacketOK:
-		return s.tracking == a.Tracking || len(a.Result.Info) == 0 && len(a.Result.State) == 0
+		if s.tracking != a.Tracking && len(a.Result.Info) > 0 {
+			return false
+		}
+		return len(a.Result.State) == 0 || s.tracking && s.tracksItself
 	case wire.PacketEOF:
 		return s.deprecateEOF == a.DeprecateEOF
 	}
@@ -176,6 +179,9 @@ func (s *session) rewrite(out []byte, c *serverConn, packet []byte) []byte {
 			return out
 		}
 		head = 0xfe
+	}
+	if len(a.Result.State) > 0 && s.tracking {
+		a.Result.State = shownState(a.Result.State)
 	}
 	return wire.AppendOK(out, seq, head, &a.Result, s.tracking)
 }
@@ -223,6 +229,9 @@ func (s *session) learnState(data []byte) {
 				s.learnt = s.learnt.with(string(e.Name), string(e.Value))
 			case position:
 				s.gtid = append(s.gtid[:0], e.Value...)
+			case takeover:
+				s.tracksItself = true
+				s.got.Unreplayable = true
 			case bind:
 				s.got.Unreplayable = true
 			}

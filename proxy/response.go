@@ -13,6 +13,7 @@ import (
 type response struct {
 	capability uint32
 	collation  uint8
+	extended   uint32
 	user       string
 	proof      []byte
 	schema     string
@@ -27,7 +28,7 @@ func parseResponse(p []byte) (*response, error) {
 	if len(p) < 32 {
 		return nil, errShort
 	}
-	r := &response{capability: binary.LittleEndian.Uint32(p), collation: p[8]}
+	r := &response{capability: binary.LittleEndian.Uint32(p), collation: p[8], extended: binary.LittleEndian.Uint32(p[28:])}
 	const need = wire.ClientProtocol41 | wire.ClientSecureConnection
 	if r.capability&need != need {
 		return nil, errors.New("the client speaks a protocol older than 4.1")

@@ -26,6 +26,7 @@ type session struct {
 	ctx    context.Context
 
 	tracking, deprecateEOF bool // what the client negotiated
+	tracksItself           bool // the client has set what session tracking reports
 
 	buf  *wire.Buffer // what the client has sent; nil while idle
 	have int          // bytes of it
@@ -85,6 +86,7 @@ func (s *session) begins() {
 	s.route.Reset()
 	s.got = router.Answer{Status: wire.StatusAutocommit}
 	s.statements = nil
+	s.tracksItself = false
 	s.affected, s.lastInsertID = 0, 0
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"strings"
 
+	"signalbox/internal/wire"
 	"signalbox/router"
 )
 
@@ -107,7 +108,7 @@ type effect uint8
 const (
 	replay   effect = iota // part of the session's state
 	position               // reports where the write is in the binary log
-	ignore                 // says nothing about the session
+	takeover               // the client tracks by itself, and the proxy is blind from here on
 	bind                   // cannot be replayed: true only on this connection
 )
 
@@ -118,7 +119,7 @@ func effectOf(name []byte) effect {
 		return position
 	case "session_track_system_variables", "session_track_schema", "session_track_state_change",
 		"session_track_gtids", "session_track_transaction_info":
-		return ignore // the proxy's own; each connection has them from its start
+		return takeover
 	case "insert_id", "last_insert_id", "identity", "timestamp", "rand_seed1", "rand_seed2",
 		"gtid_next", "gtid_seq_no", "gtid_domain_id", "server_id", "pseudo_thread_id",
 		"pseudo_slave_mode", "pseudo_replica_mode", "sql_log_bin", "skip_replication",
@@ -145,4 +146,34 @@ func textMode(s *state) (m router.Mode) {
 		}
 	}
 	return m
+}
+
+// shown tells whether a server reports the variable to a client that has set
+// nothing about tracking: the default of session_track_system_variables.
+func shown(name []byte) bool {
+	switch string(name) {
+	case "autocommit", "character_set_client", "character_set_connection", "character_set_results", "time_zone":
+		return true
+	}
+	return false
+}
+
+// shownState returns of a session tracking what the client would be told by a
+// server itself. The proxy asks its servers for more.
+func shownState(data []byte) []byte {
+	var out, entry []byte
+	tracked := wire.TrackedState(data)
+	var e wire.Tracked
+	for tracked.Next(&e) {
+		switch {
+		case e.Kind == wire.TrackVariable && shown(e.Name):
+			entry = wire.AppendLenencString(wire.AppendLenencString(entry[:0], string(e.Name)), string(e.Value))
+		case e.Kind == wire.TrackSchema:
+			entry = wire.AppendLenencString(entry[:0], string(e.Value))
+		default:
+			continue
+		}
+		out = wire.AppendLenencString(append(out, byte(e.Kind)), string(entry))
+	}
+	return out
 }

@@ -80,21 +80,29 @@ func ParseErr(p []byte) (Result, error) {
 	return r, nil
 }
 
-// AppendOK appends an OK packet without session state. head is 0x00, or 0xfe
+// AppendOK appends an OK packet. head is 0x00, or 0xfe
 // where it ends the rows of a result set on a connection with DEPRECATE_EOF.
-// tracking tells whether the reader has SESSION_TRACK, which changes the form
-// of info.
+// tracking tells whether the reader has SESSION_TRACK: only then is r.State
+// sent, and info has another form.
 func AppendOK(b []byte, seq, head byte, r *Result, tracking bool) []byte {
 	start := len(b)
 	b = append(b, 0, 0, 0, seq, head)
 	b = AppendLenencInt(b, r.AffectedRows)
 	b = AppendLenencInt(b, r.LastInsertID)
-	b = binary.LittleEndian.AppendUint16(b, r.Status&^StatusStateChanged)
+	status := r.Status &^ StatusStateChanged
+	state := tracking && len(r.State) > 0
+	if state {
+		status |= StatusStateChanged
+	}
+	b = binary.LittleEndian.AppendUint16(b, status)
 	b = binary.LittleEndian.AppendUint16(b, r.Warnings)
-	if tracking && len(r.Info) > 0 {
+	if tracking && (len(r.Info) > 0 || state) {
 		b = AppendLenencInt(b, uint64(len(r.Info)))
 	}
 	b = append(b, r.Info...)
+	if state {
+		b = append(AppendLenencInt(b, uint64(len(r.State))), r.State...)
+	}
 	PutHeader(b[start:], len(b)-start-HeaderLen, seq)
 	return b
 }

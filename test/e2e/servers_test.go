@@ -253,6 +253,7 @@ func splits(ctx context.Context, to clients.Endpoint, p serverPair) error {
 	}
 	db := sql.OpenDB(connector)
 	defer db.Close()
+	db.SetMaxIdleConns(-1) // a session of its own for each: one that has written reads from the primary at first
 	if _, err := db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS ready (id INT)"); err != nil {
 		return err
 	}
