@@ -37,7 +37,7 @@ func dialRaw(tb testing.TB, addr, sql string, answer cannedAnswer, deprecateEOF 
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Minute)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(10*time.Second)); err != nil {
 		tb.Fatal(err)
 	}
 	if err := logIn(conn, deprecateEOF); err != nil {
@@ -62,8 +62,8 @@ func (r *rawClient) ask(tb testing.TB) {
 	if _, err := r.conn.Write(r.request); err != nil {
 		tb.Fatal(err)
 	}
-	if _, err := io.ReadFull(r.conn, r.got); err != nil {
-		tb.Fatal(err)
+	if n, err := io.ReadFull(r.conn, r.got); err != nil {
+		tb.Fatalf("%v after %d of %d bytes: %q", err, n, len(r.got), r.got[:n])
 	}
 }
 

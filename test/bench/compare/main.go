@@ -159,10 +159,9 @@ func measureAll(ctx context.Context, b *bed, o options, r *report, out io.Writer
 	}
 	fmt.Fprintf(out, "%s, %s processors; %s; %s; HAProxy %s, TCP mode, default threads (one a processor)\n",
 		r.Machine["kernel"], r.Machine["processors"], r.Machine["sysbench"], r.Machine["mariadbd"], r.Machine["haproxy"])
-	fmt.Fprintln(out, "CPU: the proxy's own, a statement, from /proc/PID/stat; to direct, to haproxy: ratios within each round")
-	fmt.Fprintf(out, "medians of %d rounds of %v, the ways in turns: about %v and the idle clients\n",
-		o.rounds, o.length, o.estimate(len(ways)).Round(time.Second))
 	if len(o.workloads) > 0 {
+		fmt.Fprintln(out, "CPU: the proxy's own, a statement, from /proc/PID/stat; to direct, to haproxy: ratios within each round")
+		fmt.Fprintf(out, "medians of %d rounds of %v, the ways in turns: about %v\n", o.rounds, o.length, o.estimate(len(ways)).Round(time.Second))
 		s := sysbench{dir: b.dir, table: o.tableSize}
 		if err := s.prepare(ctx, ways[0].addr); err != nil {
 			return err
