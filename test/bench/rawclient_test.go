@@ -37,7 +37,7 @@ func dialRaw(tb testing.TB, addr, sql string, answer cannedAnswer, deprecateEOF 
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(10*time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		tb.Fatal(err)
 	}
 	if err := logIn(conn, deprecateEOF); err != nil {
@@ -54,6 +54,9 @@ func dialRaw(tb testing.TB, addr, sql string, answer cannedAnswer, deprecateEOF 
 		if !bytes.Equal(r.got, r.answer) {
 			tb.Fatalf("answer of %d bytes is not the server's:\n%q\n%q", len(r.got), r.got, r.answer)
 		}
+	}
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Minute)); err != nil {
+		tb.Fatal(err)
 	}
 	return r
 }
