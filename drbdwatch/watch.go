@@ -57,6 +57,7 @@ type Watch struct {
 	// The permission under way; touched by Run's goroutine only.
 	wanted  string
 	samples int
+	splits  int // rounds of samples in a row that showed a split brain
 	epoch   uint64
 
 	disputed map[string]bool // nodes that claimed to be Primary together, until one is seen not to
@@ -132,6 +133,7 @@ func (w *Watch) step(now time.Time) {
 	next := &Authority{Writer: decision.Writer, Verdict: decision.Verdict, Reason: decision.Reason,
 		Sentence: decision.Sentence, Advice: decision.Advice, Nodes: nodes, Epoch: w.epoch}
 	before := w.current.Load()
+	w.confirmSplit(next, sampled)
 	switch {
 	case decision.Writer == "":
 		w.wanted, w.samples = "", 0
@@ -145,6 +147,23 @@ func (w *Watch) step(now time.Time) {
 		next.Epoch = w.epoch
 	}
 	w.publish(before, next, now)
+}
+
+// confirmSplit gives a split brain its name only when it is seen in a second
+// round of samples: in a switchover the old node's view may be the older one.
+// Nobody may write meanwhile.
+func (w *Watch) confirmSplit(a *Authority, sampled bool) {
+	if a.Reason != "split-brain" {
+		w.splits = 0
+		return
+	}
+	if sampled {
+		w.splits++
+	}
+	if w.splits < 2 {
+		a.Verdict, a.Reason, a.Advice = Hold, "two-claims", ""
+		a.Sentence += ", if the next samples say so too"
+	}
 }
 
 // permitted counts samples that agree on a writer.

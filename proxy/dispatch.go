@@ -120,22 +120,25 @@ func (s *session) refuse(w *work, err error) error {
 	if !errors.As(err, &f) {
 		return err
 	}
-	return s.fault(f)
+	if err := s.fault(f); err != nil {
+		return err
+	}
+	if f.endsSession() {
+		return f
+	}
+	return nil
 }
 
 // serverLost tells the client that its statement, or what its session had on
 // the connection, is lost.
 func (s *session) serverLost(w *work, c *serverConn) error {
-	s.observed(w)
 	cause := c.broken.Error()
-	if !c.stale {
-		s.log.Info("server connection lost", "server", c.Server.Name, "error", c.broken)
-	}
-	if f := s.loss(c, cause); f != nil {
-		return s.lostState(f)
+	s.log().Info("server connection lost", "server", c.Server.Name, "error", c.broken)
+	if f := s.forget(s.loss(c, cause)); f != nil {
+		return s.refuse(w, f)
 	}
 	s.drop(c)
-	return s.fault(faultOutcomeUnknown(c.Server.Name, cause))
+	return s.refuse(w, faultOutcomeUnknown(c.Server.Name, cause))
 }
 
 // loss tells what the session loses with the connection c, nil for nothing.
@@ -152,17 +155,14 @@ func (s *session) loss(c *serverConn, cause string) *Fault {
 	return faultSessionLost(c.Server.Name, s.route.Bound().String())
 }
 
-// lostState tells the client what was lost with a connection, and ends the
-// session unless only a transaction was lost, which the client can restart.
-func (s *session) lostState(f *Fault) error {
-	if err := s.fault(f); err != nil {
-		return err
-	}
-	if f.Code == 1213 {
+// forget makes the session as it is without what f says was lost. A client
+// whose transaction was lost can restart it.
+func (s *session) forget(f *Fault) *Fault {
+	if f != nil && !f.endsSession() {
 		s.route.TransactionLost()
 		s.got.Status &^= wire.StatusInTrans | wire.StatusInTransReadOnly
+		s.anchor = nil
 		s.dropBroken()
-		return nil
 	}
 	return f
 }
@@ -233,7 +233,7 @@ func (s *session) place(w *work, wasInTransaction bool) {
 	case len(s.gtid) > 0:
 		p, err := backend.ParsePosition(string(s.gtid))
 		if err != nil {
-			s.log.Warn("server reports a position that cannot be read", "position", string(s.gtid), "error", err)
+			s.log().Warn("server reports a position that cannot be read", "position", string(s.gtid), "error", err)
 			s.unplaced = true
 			return
 		}
@@ -268,7 +268,7 @@ func (s *session) connect(w *work) (*serverConn, error) {
 			return nil, err
 		}
 		if f := s.loss(c, err.Error()); f != nil {
-			return nil, s.lostState(f)
+			return nil, s.forget(f)
 		}
 		s.drop(c)
 		if w.tries++; w.tries < maxTries {
@@ -335,7 +335,7 @@ func (s *session) replica(w *work) *serverConn {
 			s.others = append(s.others, c)
 			return c
 		}
-		s.log.Info("replica could not be reached", "server", srv.Name, "error", err)
+		s.log().Info("replica could not be reached", "server", srv.Name, "error", err)
 		w.failed |= 1 << (uint(srv.Index) & 63)
 	}
 	return nil
@@ -366,8 +366,8 @@ func (s *session) writer(w *work) (*serverConn, error) {
 	for {
 		now := gate.Current()
 		if c := s.primary; c != nil {
-			if f := s.checkPrimary(w, c, now); f != nil {
-				return nil, s.lostState(f)
+			if f := s.forget(s.checkPrimary(w, c, now)); f != nil {
+				return nil, f
 			}
 			if s.primary != nil {
 				return c, nil
@@ -427,7 +427,6 @@ func (s *session) checkPrimary(w *work, c *serverConn, now *backend.Writer) *Fau
 	f := s.loss(c, cause)
 	if c.broken == nil {
 		c.broken = errors.New(cause)
-		c.stale = true
 	}
 	s.drop(c)
 	return f

@@ -27,7 +27,7 @@ type Client struct {
 	Schema     string
 	Collation  uint8
 	Extended   uint32 // MariaDB's extended capabilities that both sides have
-	Attributes map[string]string
+	Attributes string // the connection attributes, for logs
 	Remote     string // HOST:PORT, or "localhost" for a socket
 	TLS        bool
 

@@ -18,6 +18,9 @@ func (f *Fault) Error() string {
 	return fmt.Sprintf("%d (%s): %s", f.Code, f.SQLState, f.Message)
 }
 
+// endsSession tells whether the session cannot go on after it.
+func (f *Fault) endsSession() bool { return f.Code == 1927 }
+
 // errQuit ends a session whose client said goodbye.
 var errQuit = errors.New("client quit")
 

@@ -20,7 +20,7 @@ func (s *session) kill(id uint64, queryOnly bool) error {
 	}
 	if c := victim.running.Load(); c != nil {
 		if err := s.killOn(c); err != nil {
-			s.log.Info("query could not be killed", "victim", id, "server", c.Server.Name, "error", err)
+			s.log().Info("query could not be killed", "victim", id, "server", c.Server.Name, "error", err)
 			return s.fault(&Fault{1105, "HY000", fmt.Sprintf("signalbox: cannot kill the query of %d on %s: %v", id, c.Server.Name, err)})
 		}
 	}

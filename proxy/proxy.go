@@ -115,7 +115,9 @@ func (p *Proxy) admit(ctx context.Context, nc net.Conn) {
 	}
 	p.metrics.accepted.Inc()
 	s := newSession(ctx, p, c)
-	s.log.Debug("client connected", "tls", c.TLS, "schema", c.Schema, "attributes", c.Attributes)
+	if p.debugging() {
+		s.log().Debug("client connected", "tls", c.TLS, "schema", c.Schema, "attributes", c.Attributes)
+	}
 	p.add(s)
 	p.group.Go(func() {
 		s.run()
@@ -123,6 +125,8 @@ func (p *Proxy) admit(ctx context.Context, nc net.Conn) {
 		c.Close()
 	})
 }
+
+func (p *Proxy) debugging() bool { return p.log.Enabled(context.Background(), slog.LevelDebug) }
 
 func (p *Proxy) add(s *session) {
 	p.mu.Lock()
@@ -228,9 +232,19 @@ func (p *Proxy) drain() {
 
 // dial connects to a server for a session, with the session's account and what
 // its client negotiated.
-func (p *Proxy) dial(ctx context.Context, s *session, srv *backend.Server) (*backend.Conn, error) {
+//
+// It runs on a goroutine of its own: a handshake leaves a deep stack, which the
+// session would keep while it rests.
+func (p *Proxy) dial(ctx context.Context, s *session, srv *backend.Server) (c *backend.Conn, err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Limits.ConnectTimeout)
 	defer cancel()
+	var dialled sync.WaitGroup
+	dialled.Go(func() { c, err = p.dialNow(ctx, s, srv) })
+	dialled.Wait()
+	return c, err
+}
+
+func (p *Proxy) dialNow(ctx context.Context, s *session, srv *backend.Server) (*backend.Conn, error) {
 	user, password := s.client.User.Name, s.client.User.Password
 	if s.client.User.BackendUser != "" {
 		user = s.client.User.BackendUser

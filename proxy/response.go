@@ -18,7 +18,7 @@ type response struct {
 	proof      []byte
 	schema     string
 	plugin     string
-	attributes map[string]string
+	attributes string
 }
 
 var errShort = errors.New("handshake response is cut short")
@@ -56,17 +56,24 @@ func parseResponse(p []byte) (*response, error) {
 	return r, nil
 }
 
-// attributes reads connection attributes; what is malformed is left out.
-func attributes(p []byte) map[string]string {
-	all := make(map[string]string)
+// maxAttributes is how much is kept of a client's attributes, in bytes.
+const maxAttributes = 256
+
+// attributes reads connection attributes into one line; what is malformed or
+// too long is left out.
+func attributes(p []byte) string {
+	var line []byte
 	for f := (fields{rest: p}); len(f.rest) > 0; {
 		name, value := f.counted(), f.counted()
-		if f.short {
+		if f.short || len(line)+len(name)+len(value) > maxAttributes {
 			break
 		}
-		all[string(name)] = string(value)
+		if len(line) > 0 {
+			line = append(line, ' ')
+		}
+		line = append(append(append(line, name...), '='), value...)
 	}
-	return all
+	return string(line)
 }
 
 // fields takes a packet apart from its front. Once it was too short it stays so.

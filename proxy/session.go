@@ -22,7 +22,6 @@ type session struct {
 	p      *Proxy
 	client *Client
 	sock   *wire.Socket
-	log    *slog.Logger
 	ctx    context.Context
 
 	tracking, deprecateEOF bool // what the client negotiated
@@ -71,11 +70,16 @@ type session struct {
 
 func newSession(ctx context.Context, p *Proxy, c *Client) *session {
 	s := &session{p: p, client: c, ctx: ctx, sock: wire.NewSocket(c.Conn)}
-	s.log = p.log.With("session", c.ID, "user", c.User.Name, "client", c.Remote)
 	s.tracking = c.Capability&wire.ClientSessionTrack != 0
 	s.deprecateEOF = c.Capability&wire.ClientDeprecateEOF != 0
 	s.begins()
 	return s
+}
+
+// log is made anew for each of its rare uses: kept, it would be a good part of
+// an idle session's memory.
+func (s *session) log() *slog.Logger {
+	return s.p.log.With("session", s.client.ID, "user", s.client.User.Name, "client", s.client.Remote)
 }
 
 // begins sets the state of a session that has done nothing yet.
@@ -95,7 +99,7 @@ func (s *session) run() {
 	defer s.close()
 	defer func() {
 		if r := recover(); r != nil {
-			s.log.Error("session panicked", "panic", r, "stack", string(debug.Stack()))
+			s.log().Error("session panicked", "panic", r, "stack", string(debug.Stack()))
 			s.p.metrics.panics.Inc()
 			_ = s.fault(&Fault{1105, "HY000", "signalbox: internal error; the session is closed"})
 		}
@@ -103,10 +107,12 @@ func (s *session) run() {
 	s.rest()
 	err := s.serve()
 	if err != nil && !errors.Is(err, errQuit) && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-		s.log.Info("session ended", "reason", err)
+		s.log().Info("session ended", "reason", err)
 		return
 	}
-	s.log.Debug("session ended", "reason", err)
+	if s.p.debugging() {
+		s.log().Debug("session ended", "reason", err)
+	}
 }
 
 func (s *session) serve() error {
@@ -275,7 +281,9 @@ func (s *session) fault(f *Fault) error { return s.faultAt(f, 1) }
 
 func (s *session) faultAt(f *Fault, seq byte) error {
 	s.p.metrics.fault(f.Code)
-	s.log.Debug("statement failed", "code", f.Code, "message", f.Message)
+	if s.p.debugging() {
+		s.log().Debug("statement failed", "code", f.Code, "message", f.Message)
+	}
 	return s.toClient(wire.AppendErr(nil, seq, f.Code, f.SQLState, f.Message))
 }
 

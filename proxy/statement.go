@@ -246,7 +246,7 @@ func (s *session) dataHolder(packet []byte) (*statement, error) {
 		_, err = s.preparedOn(c, st)
 	}
 	if err != nil {
-		s.log.Info("parameter data could not be sent", "statement", st.id, "error", err)
+		s.log().Info("parameter data could not be sent", "statement", st.id, "error", err)
 		st.on = &serverConn{broken: err}
 		return nil, nil
 	}
