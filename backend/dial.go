@@ -71,11 +71,7 @@ func Dial(ctx context.Context, srv *Server, o DialOptions) (c *Conn, err error) 
 	c = &Conn{NetConn: nc, Server: srv, ThreadID: my.GetConnectionID(), Version: my.GetServerVersion()}
 	c.MariaDB = isMariaDB(c.Version)
 	c.Extended = extended.agreed
-	for _, bit := range wanted {
-		if o.Capability&bit != 0 && my.HasCapability(bit) {
-			c.Capability |= bit
-		}
-	}
+	c.Capability = extended.capability & o.Capability
 	if c.Capability&mysql.CLIENT_SESSION_TRACK != 0 {
 		if _, err = my.Execute(trackingSetup(c.MariaDB)); err != nil {
 			return nil, fmt.Errorf("switch on session tracking on %s: %w", srv.Name, err)

@@ -78,7 +78,7 @@ func (s *session) dispatch(w *work) error {
 			s.p.metrics.declined.Inc()
 			w.st.Demote()
 		case wantsFile:
-			s.resume = func() error { return s.sendFile(w, c) }
+			s.sendFileNext(*w, c)
 			return nil
 		case clientGone:
 			return s.lost
@@ -91,6 +91,12 @@ func (s *session) dispatch(w *work) error {
 			return fmt.Errorf("server %s was lost in the middle of an answer: %w", c.Server.Name, c.broken)
 		}
 	}
+}
+
+// sendFileNext goes on with LOAD DATA LOCAL when the client's bytes may be
+// waited for. It takes a copy, so that no other statement's work is allocated.
+func (s *session) sendFileNext(w work, c *serverConn) {
+	s.resume = func() error { return s.sendFile(&w, c) }
 }
 
 // movable tells whether w can run on another server just as well.
@@ -187,7 +193,6 @@ func (s *session) finish(w *work, c *serverConn) error {
 			w.prep.on = c
 		}
 	}
-	inTransaction := s.route.InTransaction()
 	s.route.Observe(w.st, w.d, s.got)
 	s.last = c
 	c.used = time.Now()
@@ -198,7 +203,7 @@ func (s *session) finish(w *work, c *serverConn) error {
 		s.anchor = nil
 	}
 	if c == s.primary && !w.st.IsRead {
-		s.place(w, inTransaction)
+		s.place(w, c)
 	}
 	if held := s.route.Pinned() != 0; held != s.inTransaction.Load() {
 		s.inTransaction.Store(held)
@@ -222,13 +227,10 @@ func (s *session) learned(c *serverConn) {
 
 var errDraining = errors.New("the proxy is shutting down")
 
-// place keeps where the session's last write is in the binary log. A write that
-// the server gave no position for makes the session read from the primary until
-// a later one has a position.
-func (s *session) place(w *work, wasInTransaction bool) {
-	if !wasInTransaction && s.route.InTransaction() {
-		s.wasUnplaced = s.unplaced
-	}
+// place keeps where the session's last write is in the binary log. On a server
+// that gives writes no positions, a write makes the session read from the
+// primary from then on.
+func (s *session) place(w *work, c *serverConn) {
 	switch {
 	case len(s.gtid) > 0:
 		p, err := backend.ParsePosition(string(s.gtid))
@@ -239,11 +241,16 @@ func (s *session) place(w *work, wasInTransaction bool) {
 		}
 		s.written = s.written.Merge(p)
 		s.unplaced = false
-	case w.st.Kind == router.KindRollback && !s.got.Failed:
-		s.unplaced = s.wasUnplaced
-	case w.st.IsWrite && s.got.Code == 0:
+	case w.st.IsWrite && !s.got.Failed && !s.places(c):
 		s.unplaced = true
 	}
+}
+
+// places tells whether a write on the server reports its position: then one
+// that reports none wrote nothing.
+func (s *session) places(c *serverConn) bool {
+	st := &s.p.cluster.Snapshot().Servers[c.Server.Index]
+	return c.answer.Tracking && !st.Position.Empty()
 }
 
 // pinned is the connection that the session is pinned to, nil for none.

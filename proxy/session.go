@@ -39,9 +39,8 @@ type session struct {
 	last     *serverConn   // where the last statement ran
 	anchor   *serverConn   // the replica that the session is pinned to, nil for none
 
-	written     backend.Position // where the session's writes end in the binary log
-	unplaced    bool             // a write's position is not known: read from the primary
-	wasUnplaced bool             // as unplaced was when the transaction began
+	written  backend.Position // where the session's writes end in the binary log
+	unplaced bool             // a write's position is not known: read from the primary
 
 	statements    map[uint32]*statement
 	lastStatement uint32

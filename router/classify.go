@@ -263,7 +263,7 @@ func init() { // not a literal: the functions refer to it again
 		"EXPLAIN": (*Classifier).explain, "DESCRIBE": (*Classifier).explain, "DESC": (*Classifier).explain, "ANALYZE": (*Classifier).analyze,
 		"LOCK": (*Classifier).lock, "UNLOCK": (*Classifier).unlock, "BACKUP": (*Classifier).backup, "FLUSH": (*Classifier).flush,
 		"PREPARE": (*Classifier).prepare, "EXECUTE": (*Classifier).execute, "DEALLOCATE": to(KindPrepare, ReasonPrepared),
-		"HANDLER": (*Classifier).handler, "KILL": (*Classifier).kill, "GET": to2(KindDiagnostics, Same, ReasonDiagnostics),
+		"HANDLER": (*Classifier).handler, "KILL": (*Classifier).kill, "GET": (*Classifier).diagnostics,
 		"SIGNAL": to(KindDiagnostics, ReasonDiagnostics), "RESIGNAL": to(KindDiagnostics, ReasonDiagnostics),
 		"CHECKSUM": func(*Classifier, part) *Statement { return reads(KindShow, ReasonRead) },
 		"HELP":     func(*Classifier, part) *Statement { return reads(KindShow, ReasonRead) },
@@ -275,8 +275,9 @@ func init() { // not a literal: the functions refer to it again
 	}
 }
 
-func to2(k Kind, t Target, r Reason) classifyFunc {
-	return func(*Classifier, part) *Statement { return &Statement{Kind: k, target: t, reason: r} }
+// diagnostics is GET DIAGNOSTICS, which answers into user variables.
+func (c *Classifier) diagnostics(part) *Statement {
+	return &Statement{Kind: KindDiagnostics, target: Same, reason: ReasonDiagnostics, effects: []effect{{do: effectUserVariable}}}
 }
 
 func (c *Classifier) do(p part) *Statement {

@@ -22,7 +22,7 @@ const maxText = 64 << 10
 // ?, lists of them folded, white space and plain comments gone. Two texts with
 // one fingerprint are routed alike; where a literal matters it is kept.
 func (s *scan) read(text []byte, mode Mode) {
-	s.cut = len(text) > maxText
+	s.cut, s.broken = len(text) > maxText, false
 	if s.cut {
 		text = text[:maxText]
 	}
@@ -85,7 +85,10 @@ func (k keeping) after(s *scan, t token) keeping {
 func (s *scan) emit(t token, keep bool) {
 	p := s.print
 	switch {
-	case (t.kind == tokenString || t.kind == tokenNumber || t.kind == tokenBroken) && !keep:
+	case t.kind == tokenBroken:
+		s.print = append(p, 2) // never alike to a text that ends well
+		return
+	case (t.kind == tokenString || t.kind == tokenNumber) && !keep:
 		if n := len(p); n > 2 && p[n-1] == ',' && p[n-2] == '?' {
 			s.print = p[:n-1]
 			return

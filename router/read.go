@@ -145,6 +145,9 @@ func (c *Classifier) barWord(p part, i int) *Statement {
 	case p.is(i, "PROCEDURE"):
 		return write(KindSelect, ReasonFunction)
 	case p.punct(i+1, '('):
+		if p.is(i-1, "AS") || p.is(i, "COLUMNS") && p.kind(i-1) == tokenString {
+			return nil // an alias with its columns, or JSON_TABLE's columns
+		}
 		return c.callAt(p, i)
 	}
 	return c.schemaAt(p, i)
