@@ -1,0 +1,27 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// The dependencies between the packages go one way, see ARCHITECTURE.md.
+func TestImportsGoOneWay(t *testing.T) {
+	allowed := map[string]string{
+		"config": "", "internal/wire": "", "drbdwatch": "config", "router": "config", "backend": "config drbdwatch",
+		"proxy": "config backend router internal/wire", "admin": "drbdwatch", "internal/sandbox": "",
+	}
+	for name, may := range allowed {
+		out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, "signalbox/"+name).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, imported := range strings.Fields(string(out)) {
+			own, ok := strings.CutPrefix(imported, "signalbox/")
+			if ok && !strings.Contains(" "+may+" ", " "+own+" ") {
+				t.Errorf("%s imports %s; it may import only: %s", name, own, may)
+			}
+		}
+	}
+}
