@@ -93,7 +93,7 @@ func (c *Classifier) build(s *scan) *Statement {
 		c.bothReadings(s, st)
 	}
 	s.hints(st)
-	st.Digest = string(s.print[1:])
+	st.Digest = strings.TrimSpace(string(s.print[1:]))
 	st.ID = digestID(st.Digest)
 	return st
 }

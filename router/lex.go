@@ -228,7 +228,8 @@ func (l *lexer) number(t *token) {
 	}
 }
 
-func isHex(b []byte) bool { return len(b) > 1 && b[0] == '0' && b[1]|0x20 == 'x' }
+// isHex: 0X41 with a capital is an identifier.
+func isHex(b []byte) bool { return len(b) > 1 && b[0] == '0' && b[1] == 'x' }
 
 // isNumber tells 12, 1.5e3, 0xff and 0b01 from an identifier such as 2fa.
 func isNumber(b []byte) bool {
