@@ -102,6 +102,8 @@ func (s *scan) emit(t token, keep bool) {
 		p = append(p, s.text[t.start:t.end]...)
 		s.print = append(p, "*/"...)
 		return
+	case t.kind == tokenUserVariable || t.kind == tokenSystemVariable:
+		p = append(p, ' ') // @ @x is not @@x
 	case t.kind != tokenPunct:
 		p = s.separate(p)
 	}
