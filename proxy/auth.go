@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
+
+	"signalbox/internal/wire"
 )
 
 // The authentication plugins.
@@ -181,7 +183,7 @@ func (d *Door) ChangeUser(c *Client, payload []byte, p packets) (*Client, error)
 	if len(f.rest) >= 2 {
 		next.Collation = f.take(2)[0]
 	}
-	if c.Capability&0x80000 != 0 && len(f.rest) > 0 { // PLUGIN_AUTH
+	if c.Capability&wire.ClientPluginAuth != 0 && len(f.rest) > 0 {
 		f.terminated()
 	}
 	if len(f.rest) > 0 {
