@@ -37,6 +37,7 @@ func (e *extending) Write(b []byte) (int, error) {
 		}
 		const filler = 4 + 28
 		if e.agreed = e.wanted & extendedOf(e.greeting); e.agreed != 0 && len(b) > filler+4 {
+			b = bytes.Clone(b)
 			b[4] &^= 1
 			binary.LittleEndian.PutUint32(b[filler:], e.agreed)
 		} else {

@@ -16,8 +16,7 @@ type serverConn struct {
 	told   *state // the session state that the connection has
 	broken error  // set once an exchange failed; the connection is not used again
 
-	stale bool      // the proxy gave it up itself
-	used  time.Time // when its last statement ended
+	used time.Time // when its last statement ended
 
 	prepared map[uint32]*preparedHere // by the client's statement id
 }

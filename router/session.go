@@ -17,8 +17,7 @@ type Session struct {
 	status   uint16
 	pins     Pin
 	held     *heldNames
-	readOnly bool // SET SESSION TRANSACTION READ ONLY
-	nextSide Target
+	readOnly bool   // SET SESSION TRANSACTION READ ONLY
 	side     Target // where the pinned connection is
 	bound    bool   // text statements are prepared on the primary connection
 }

@@ -20,7 +20,6 @@ type facts struct {
 	into     bool
 	assigns  bool
 	call     bool // a function that may be stored
-	bound    *Statement
 	readOnly map[string]bool
 }
 
