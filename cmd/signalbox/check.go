@@ -11,7 +11,7 @@ func runCheck(args []string, io stdio) int {
 	flags := flag.NewFlagSet("check", flag.ContinueOnError)
 	flags.SetOutput(io.err)
 	file := flags.String("c", "/etc/signalbox.yaml", "configuration `file`")
-	if flags.Parse(args) != nil || flags.NArg() > 0 {
+	if !parse(flags, args, 0) {
 		return 2
 	}
 	c, err := config.Load(*file)

@@ -29,7 +29,7 @@ func runDemo(args []string, std stdio) int {
 	flags.SetOutput(std.err)
 	once := flags.Bool("once", false, "end after the demonstration instead of staying up")
 	verbose := flags.Bool("v", false, "print the proxy's log")
-	if flags.Parse(args) != nil || flags.NArg() > 0 {
+	if !parse(flags, args, 0) {
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

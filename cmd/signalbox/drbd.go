@@ -34,7 +34,11 @@ func runDRBD(args []string, std stdio) int {
 	pin := flags.String("pin", "", "with --node: the pinned `node`")
 	var nodes nodeFiles
 	flags.Var(&nodes, "node", "a node's saved view, `NAME=FILE`; repeat for each node and get the combined decision")
-	if flags.Parse(args) != nil || flags.NArg() > 1 || len(nodes) > 0 && flags.NArg() > 0 {
+	if !parse(flags, args, 1) {
+		return 2
+	}
+	if len(nodes) > 0 && flags.NArg() > 0 {
+		fmt.Fprintln(std.err, "signalbox drbd: give either FILE or --node NAME=FILE")
 		return 2
 	}
 	if len(nodes) > 0 {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -54,6 +55,20 @@ func dispatch(args []string, io stdio) int {
 	fmt.Fprintf(io.err, "signalbox: there is no command %q\n", args[0])
 	usage(io.err)
 	return 2
+}
+
+// parse reads flags and at most n arguments; when it fails the usage has been
+// printed.
+func parse(flags *flag.FlagSet, args []string, n int) bool {
+	if flags.Parse(args) != nil {
+		return false
+	}
+	if flags.NArg() > n {
+		fmt.Fprintf(flags.Output(), "signalbox %s: unexpected %q\n", flags.Name(), flags.Arg(n))
+		flags.Usage()
+		return false
+	}
+	return true
 }
 
 func usage(w io.Writer) {

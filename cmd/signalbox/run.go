@@ -30,7 +30,7 @@ func runRun(args []string, std stdio) int {
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	flags.SetOutput(std.err)
 	file := flags.String("c", "/etc/signalbox.yaml", "configuration `file`")
-	if flags.Parse(args) != nil || flags.NArg() > 0 {
+	if !parse(flags, args, 0) {
 		return 2
 	}
 	cfg, err := config.Load(*file)
