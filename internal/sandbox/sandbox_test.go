@@ -6,6 +6,9 @@ import (
 )
 
 func TestClusterSwitchesOverAndLeavesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
 	c, err := Start(t.Context(), Options{GeneralLog: true})
 	if err != nil {
 		t.Fatal(err)

@@ -33,6 +33,9 @@ func absent(t *testing.T, what string, err error) {
 // server runs a bare mariadbd for the test.
 func server(t *testing.T) Endpoint {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts a server")
+	}
 	for _, name := range []string{"mariadbd", "mariadb-install-db", "mariadb"} {
 		if err := missingProgram(name, "mariadb-server-core mariadb-client")(t.Context()); err != nil {
 			absent(t, "all clients", err)

@@ -29,6 +29,7 @@ type front struct {
 // startFront starts a sandbox and the program, with more configuration if any.
 func startFront(t *testing.T, more string) *front {
 	t.Helper()
+	notShort(t)
 	cluster, err := sandbox.Start(t.Context(), sandbox.Options{GeneralLog: true})
 	if err != nil {
 		absent(t, "sandbox", err)

@@ -35,6 +35,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// notShort skips, under -short, a test that starts servers.
+func notShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
+}
+
 // absent skips the test loudly, or fails it where all parts must be there.
 func absent(t *testing.T, what string, err error) {
 	t.Helper()
@@ -74,6 +82,7 @@ func (s *server) exec(t *testing.T, statements ...string) {
 // startServers runs a primary and a replica until the test ends.
 func startServers(t *testing.T) serverPair {
 	t.Helper()
+	notShort(t)
 	for _, name := range []string{"mariadbd", "mariadb-install-db"} {
 		if _, err := exec.LookPath(name); err != nil {
 			absent(t, "all clients", fmt.Errorf("%w (Debian: apt-get install mariadb-server-core)", err))

@@ -79,6 +79,9 @@ func TestFlags(t *testing.T) {
 
 // The whole program once, as small as it goes, without the proxy under test.
 func TestCompareSmoke(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
 	for _, name := range []string{"mariadbd", "mariadb-install-db", "sysbench", "haproxy"} {
 		if _, err := exec.LookPath(name); err != nil {
 			if os.Getenv("SIGNALBOX_E2E") == "required" {
