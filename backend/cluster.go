@@ -65,22 +65,92 @@ func (c *Cluster) Run(ctx context.Context) error {
 
 // follow carries the authority's changes out on the gate.
 func (c *Cluster) follow(ctx context.Context) {
+	var drain drain
+	defer drain.stop()
 	for {
 		changed := c.watch.Changed()
 		a := c.watch.Current()
-		w := Writer{Epoch: a.Epoch, Reason: a.Reason, Sentence: a.Sentence}
-		for _, s := range c.servers {
-			if s.Name == a.Writer {
-				w.Server = s
-			}
-		}
-		c.gate.Set(w)
+		c.gate.Set(drain.next(c.writer(a)))
+		c.reportUse()
 		select {
 		case <-ctx.Done():
 			c.gate.Set(Writer{Epoch: a.Epoch, Reason: "stopping", Sentence: "the proxy is shutting down"})
+			c.reportUse()
 			return
 		case <-changed:
+		case <-drain.tick(c.gate, c.cfg.Authority.Drain):
 		}
+	}
+}
+
+// writer is the authority as the gate takes it.
+func (c *Cluster) writer(a *drbdwatch.Authority) Writer {
+	w := Writer{Epoch: a.Epoch, Reason: a.Reason, Sentence: a.Sentence}
+	for _, s := range c.servers {
+		if s.Name == a.Writer {
+			w.Server = s
+		}
+		if s.Name == a.Leaving {
+			w.Leaving = s
+		}
+	}
+	return w
+}
+
+// reportUse tells the watch on which server this proxy may write.
+func (c *Cluster) reportUse() {
+	now := c.gate.Current()
+	for _, s := range c.servers {
+		if s.Role == config.RoleDRBD {
+			c.watch.ReportUse(s.Name, s == now.Server || s == now.Leaving)
+		}
+	}
+}
+
+// drain ends the time of a writer that is leaving: as soon as nothing runs there
+// any more, and after a while in any case.
+type drain struct {
+	since time.Time
+	over  bool // for this leaving
+	timer *time.Ticker
+}
+
+// drainLook is how often it is looked whether something still runs.
+const drainLook = 2 * time.Millisecond
+
+// next is the writer to set for what the authority says.
+func (d *drain) next(w Writer) Writer {
+	switch {
+	case w.Leaving == nil:
+		d.stop()
+		d.since, d.over = time.Time{}, false
+	case d.since.IsZero():
+		d.since = time.Now()
+	case d.over:
+		w.Leaving = nil
+	}
+	return w
+}
+
+// tick returns when follow should look again, nil when nothing is leaving.
+func (d *drain) tick(g *Gate, patience time.Duration) <-chan time.Time {
+	if d.since.IsZero() || d.over || g.Current().Leaving == nil {
+		d.stop()
+		return nil
+	}
+	if g.Busy() == 0 || time.Since(d.since) > patience {
+		d.over = true
+	}
+	if d.timer == nil {
+		d.timer = time.NewTicker(drainLook)
+	}
+	return d.timer.C
+}
+
+func (d *drain) stop() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
 	}
 }
 
@@ -137,7 +207,11 @@ func (c *Cluster) take(s *Server, h *health, sample *sample) {
 	}
 	c.publish(s, h, sample)
 	if s.Role != config.RoleReplica {
-		c.watch.ReportProbe(s.Name, drbdwatch.Probe{Reachable: h.up, ReadOnly: h.up && c.Snapshot().Servers[s.Index].ReadOnly, Reason: h.reason})
+		p := drbdwatch.Probe{Reachable: h.up, Reason: h.reason}
+		if st := &c.Snapshot().Servers[s.Index]; h.up {
+			p.ReadOnly, p.Hostname, p.ServerID, p.UUID = st.ReadOnly, st.Hostname, uint64(st.ServerID), st.UUID
+		}
+		c.watch.ReportProbe(s.Name, p)
 	}
 }
 

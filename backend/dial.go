@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-mysql-org/go-mysql/client"
@@ -31,6 +32,10 @@ type Conn struct {
 	Version    string
 	MariaDB    bool
 	Epoch      uint64 // of the writer it was opened for; 0 for a replica's
+	// Busy: a statement runs or a transaction is open. Its owner sets it before it
+	// looks at the Gate, so that whoever closes the Gate first and looks at Busy
+	// then misses no statement.
+	Busy atomic.Bool
 }
 
 // wanted are the capabilities that DialOptions may ask for and the library can

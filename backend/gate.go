@@ -11,6 +11,7 @@ import (
 // immutable.
 type Writer struct {
 	Server   *Server // nil for nobody
+	Leaving  *Server // the writer before: what has begun there may end, nothing new may begin
 	Epoch    uint64
 	Reason   string // stable code
 	Sentence string // for people
@@ -68,7 +69,8 @@ func (g *Gate) Leave(c *Conn) {
 }
 
 // Set makes w the writer. When it returns, every connection of another epoch is
-// closed, and was closed before w could be seen.
+// closed, and was closed before w could be seen. A writer that becomes the one
+// that is leaving keeps its connections.
 func (g *Gate) Set(w Writer) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -76,7 +78,11 @@ func (g *Gate) Set(w Writer) {
 	if *now == w {
 		return
 	}
-	if w.Server == nil || w.Server != now.Server || w.Epoch != now.Epoch {
+	kept := w.Epoch == now.Epoch && w.Leaving != nil && (w.Leaving == now.Server || w.Leaving == now.Leaving)
+	if !kept {
+		w.Leaving = nil
+	}
+	if !kept && (w.Server == nil || w.Server != now.Server || w.Epoch != now.Epoch) {
 		if now.Server != nil {
 			g.publish(Writer{Reason: w.Reason, Sentence: w.Sentence, Epoch: now.Epoch})
 		}
@@ -112,6 +118,19 @@ func abort(nc net.Conn) {
 	}
 	_ = nc.SetDeadline(time.Unix(1, 0))
 	_ = nc.Close()
+}
+
+// Busy is how many connections have a statement running or a transaction open.
+func (g *Gate) Busy() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 0
+	for c := range g.conns {
+		if c.Busy.Load() {
+			n++
+		}
+	}
+	return n
 }
 
 // Cut is how many connections were cut.

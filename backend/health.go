@@ -154,9 +154,9 @@ func (p *probe) connect(ctx context.Context) error {
 		return err
 	}
 	p.conn = conn
-	p.query = "SELECT @@global.read_only, @@server_id, @@version, @@global.gtid_executed"
+	p.query = "SELECT @@global.read_only, @@server_id, @@version, @@global.gtid_executed, @@hostname, @@server_uuid"
 	if isMariaDB(conn.GetServerVersion()) {
-		p.query = "SELECT @@global.read_only, @@server_id, @@version, CONCAT_WS(',', @@global.gtid_slave_pos, @@global.gtid_binlog_pos)"
+		p.query = "SELECT @@global.read_only, @@server_id, @@version, CONCAT_WS(',', @@global.gtid_slave_pos, @@global.gtid_binlog_pos), @@hostname, ''"
 	}
 	return nil
 }
@@ -178,6 +178,7 @@ func (p *probe) ask(ctx context.Context) (st Status, err error) {
 	st.ReadOnly = text(0) != "0" && !strings.EqualFold(text(0), "OFF")
 	id, _ := strconv.ParseUint(text(1), 10, 32)
 	st.ServerID, st.Version = uint32(id), text(2)
+	st.Hostname, st.UUID = text(4), text(5)
 	st.MariaDB = isMariaDB(st.Version)
 	if st.Position, err = ParsePosition(text(3)); err != nil {
 		return st, err

@@ -10,6 +10,9 @@ var (
 	descWriter   = prometheus.NewDesc("signalbox_writer", "1 for the server that may take writes.", []string{"server"}, nil)
 	descEpoch    = prometheus.NewDesc("signalbox_writer_epoch", "Epoch of the last writer.", nil, nil)
 	descVerdict  = prometheus.NewDesc("signalbox_authority", "1 for the decision and reason in force.", []string{"decision", "reason"}, nil)
+	descSource   = prometheus.NewDesc("signalbox_drbd_source", "1 for the source in use of each node's DRBD state.", []string{"server", "source"}, nil)
+	descAgent    = prometheus.NewDesc("signalbox_agent_connected", "1 while the node's agent is heard.", []string{"server"}, nil)
+	descAgentOff = prometheus.NewDesc("signalbox_agent_failures_total", "Streams from the node's agent that ended or did not begin.", []string{"server", "reason"}, nil)
 	descCut      = prometheus.NewDesc("signalbox_write_connections_cut_total", "Write connections closed because their server lost authority.", nil, nil)
 	descSwitches = prometheus.NewDesc("signalbox_writer_switches_total", "How often a writer was opened.", nil, nil)
 )
@@ -22,7 +25,7 @@ func (c *Cluster) register(reg prometheus.Registerer) {
 
 // Describe is prometheus.Collector's.
 func (c *Cluster) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descUp, descLag, descReadOnly, descLatency, descWriter, descEpoch, descVerdict, descCut, descSwitches} {
+	for _, d := range []*prometheus.Desc{descUp, descLag, descReadOnly, descLatency, descWriter, descEpoch, descVerdict, descSource, descAgent, descAgentOff, descCut, descSwitches} {
 		ch <- d
 	}
 }
@@ -45,6 +48,15 @@ func (c *Cluster) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descEpoch, float64(w.Epoch))
 	gauge(descVerdict, 1, a.Verdict.String(), a.Reason)
+	for _, n := range a.Nodes {
+		gauge(descSource, 1, n.Node, n.Source)
+	}
+	for _, g := range c.watch.Agents() {
+		gauge(descAgent, number(g.Connected), g.Node)
+		for reason, n := range g.Failures {
+			ch <- prometheus.MustNewConstMetric(descAgentOff, prometheus.CounterValue, float64(n), g.Node, reason)
+		}
+	}
 	ch <- prometheus.MustNewConstMetric(descCut, prometheus.CounterValue, float64(c.gate.Cut()))
 	ch <- prometheus.MustNewConstMetric(descSwitches, prometheus.CounterValue, float64(c.gate.Switches()))
 }

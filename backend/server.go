@@ -44,6 +44,8 @@ type Status struct {
 	Version    string
 	MariaDB    bool
 	ServerID   uint32
+	Hostname   string
+	UUID       string        // MySQL's server_uuid
 	Latency    time.Duration // of the last probe
 	LastProbe  time.Time
 }

@@ -34,7 +34,13 @@ func TestExamples(t *testing.T) {
 		t.Fatal("no examples")
 	}
 	for _, f := range files {
-		if _, err := Load(f); err != nil {
+		err := error(nil)
+		if strings.Contains(filepath.Base(f), "agent") {
+			_, err = LoadAgent(f)
+		} else {
+			_, err = Load(f)
+		}
+		if err != nil {
 			t.Error(err)
 		}
 	}

@@ -40,32 +40,39 @@ func Load(path string) (*Config, error) {
 
 // Parse checks text as Load does; name stands for the file in errors.
 func Parse(name string, text []byte) (*Config, error) {
-	d := &decoder{file: name, places: make(map[string]*yaml.Node)}
 	c := new(Config)
+	if err := parse(name, text, c, func(d *decoder) { d.validate(c) }); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// parse decodes text into the struct that to points to, and validates it when
+// every value is well formed.
+func parse(name string, text []byte, to any, validate func(*decoder)) error {
+	d := &decoder{file: name, places: make(map[string]*yaml.Node)}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, &Error{File: name, Msg: "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
+		return &Error{File: name, Msg: "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}
 	}
 	root := &doc
 	if doc.Kind == yaml.DocumentNode {
 		root = doc.Content[0]
 	}
-	setDefaults(reflect.ValueOf(c).Elem())
+	into := reflect.ValueOf(to).Elem()
+	setDefaults(into)
 	if root.Kind != 0 {
-		d.value(root, reflect.ValueOf(c).Elem(), "", "")
+		d.value(root, into, "", "")
 	}
 	if len(d.errs) == 0 {
-		d.validate(c)
+		validate(d)
 	}
 	sort.SliceStable(d.errs, func(i, j int) bool { return d.errs[i].Line < d.errs[j].Line })
 	errs := make([]error, len(d.errs))
 	for i, e := range d.errs {
 		errs[i] = e
 	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
-	}
-	return c, nil
+	return errors.Join(errs...)
 }
 
 // decoder walks YAML nodes beside Go values, because yaml's own strict mode

@@ -13,6 +13,8 @@ func Reference() string {
 	var b strings.Builder
 	b.WriteString(referenceHead)
 	section(&b, reflect.TypeFor[Config](), "")
+	b.WriteString(agentHead)
+	section(&b, reflect.TypeFor[AgentFile](), "")
 	return b.String()
 }
 
@@ -24,6 +26,15 @@ One YAML file. An unknown key is an error. Durations are written as 250ms, 30s,
 8h or 7d, sizes as 64KiB, 16MiB or 1GiB. ` + "`${NAME}`" + ` is replaced by the environment
 variable; a password may be ` + "`file:/path`" + `. ` + "`signalbox check -c FILE`" + ` reports every
 fault at once. A complete example is ` + "`examples/signalbox.yaml`" + `.
+
+| key | default | meaning |
+| --- | --- | --- |
+`
+
+const agentHead = `
+## The agent's file
+
+` + "`signalbox agent -c FILE`" + `, on each DRBD node. An example is ` + "`examples/agent.yaml`" + `.
 
 | key | default | meaning |
 | --- | --- | --- |

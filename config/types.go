@@ -18,6 +18,7 @@ type Config struct {
 	Users     []User     `yaml:"users" doc:"The accounts that may connect. Each must exist on every server too."`
 	Servers   []Server   `yaml:"servers" doc:"The database servers behind the proxy."`
 	Authority Authority  `yaml:"authority" doc:"How it is decided which server may take writes."`
+	Agents    Agents     `yaml:"agents" doc:"How the agents on the DRBD nodes are reached."`
 	Hold      Hold       `yaml:"hold" doc:"What happens to statements that need the primary while there is none."`
 	Reads     Reads      `yaml:"reads" doc:"Where reads may go."`
 	Router    Router     `yaml:"router" doc:"How statements are classified and routed."`
@@ -70,8 +71,21 @@ type Server struct {
 
 // DRBD is the source of one node's DRBD view.
 type DRBD struct {
-	File   string `yaml:"file" default:"/proc/drbd" doc:"A file in the format of /proc/drbd, read on this host."`
+	Source string `yaml:"source" default:"auto" enum:"auto,netlink,events2,proc,status" doc:"How DRBD is read on this host. auto: netlink where the kernel has it, then drbdsetup events2, then /proc/drbd; another file than /proc/drbd is simply read. status: drbdsetup status --json, DRBD 9 only."`
+	File   string `yaml:"file" default:"/proc/drbd" doc:"/proc/drbd, or a file in its format."`
 	Minors []int  `yaml:"minors" doc:"Device minors that the database needs; empty: every configured device."`
+	Agent  string `yaml:"agent" doc:"URL of the agent on that node, such as https://db1:7790. Then source and file are the agent's own matter."`
+}
+
+// Agents is how the proxy reaches the agents on the DRBD nodes, and who it is
+// to them.
+type Agents struct {
+	CAFile    string        `yaml:"ca_file" doc:"PEM certificates that an agent's own must be signed by; empty: the system's."`
+	CertFile  string        `yaml:"cert_file" doc:"PEM certificate that this proxy shows, for mutual TLS."`
+	KeyFile   string        `yaml:"key_file" doc:"PEM private key of cert_file."`
+	Token     Secret        `yaml:"token" doc:"Bearer token that the agents want."`
+	Heartbeat time.Duration `yaml:"heartbeat" default:"250ms" doc:"How often an agent is asked for a sign of life, and sends one."`
+	Insecure  bool          `yaml:"insecure" default:"false" doc:"Allow http:// to agents that are not on this host. Anybody on the network can then decide where writes go."`
 }
 
 // Authority is how the writer is found.
@@ -82,6 +96,10 @@ type Authority struct {
 	Poll          time.Duration `yaml:"poll" default:"100ms" doc:"How often a DRBD file is read."`
 	PermitSamples int           `yaml:"permit_samples" default:"3" doc:"Consistent samples in a row before a node is given authority. Loss of authority needs one."`
 	LocalFresh    time.Duration `yaml:"local_fresh" default:"1s" doc:"Age at which a view read on this host is no longer believed."`
+	RemoteFresh   time.Duration `yaml:"remote_fresh" default:"3s" doc:"The same for a view that an agent sent."`
+	Drain         time.Duration `yaml:"drain" default:"5s" doc:"After signalbox notify demote, how long open transactions may go on before they are cut. New writes wait from the start."`
+	Quorum        bool          `yaml:"quorum" default:"false" doc:"DRBD 9: the resource has quorum majority or all, so that a node with quorum needs no evidence about the others."`
+	DataDirOnDRBD bool          `yaml:"datadir_on_drbd" default:"true" doc:"Where an agent looks at its database: the data directory must lie on a DRBD device."`
 }
 
 // Hold is what happens to statements while nobody may take writes.

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 )
@@ -30,6 +32,9 @@ func (d *decoder) validate(c *Config) {
 	d.servers(c)
 	d.authority(c)
 	d.bounds(c)
+	if (c.Agents.CertFile == "") != (c.Agents.KeyFile == "") {
+		d.at("agents", "cert_file and key_file go together; set both or neither")
+	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		d.at("tls", "cert_file and key_file go together; set both or neither")
 	}
@@ -137,10 +142,18 @@ func (d *decoder) servers(c *Config) {
 
 func (d *decoder) authority(c *Config) {
 	count := make(map[string]int)
-	files := make(map[string]string)
+	files, agents := make(map[string]string), make(map[string]string)
 	for i, s := range c.Servers {
 		count[s.Role]++
 		if s.Role != RoleDRBD {
+			continue
+		}
+		if s.DRBD.Agent != "" {
+			d.agent(fmt.Sprintf("servers[%d].drbd.agent", i), s.DRBD.Agent, &c.Agents)
+			if other := agents[s.DRBD.Agent]; other != "" {
+				d.at(fmt.Sprintf("servers[%d].drbd.agent", i), "%s has the same agent; each node needs its own", other)
+			}
+			agents[s.DRBD.Agent] = s.Name
 			continue
 		}
 		if other, taken := files[s.DRBD.File]; taken {
@@ -169,6 +182,23 @@ func (d *decoder) authority(c *Config) {
 	}
 }
 
+// agent checks the URL of an agent: what it says decides where writes go, so it
+// must not be sent in the clear beyond this host.
+func (d *decoder) agent(path, text string, a *Agents) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Port() == "" || u.Scheme != "https" && u.Scheme != "http" || u.Path != "" {
+		d.at(path, "%q is not https://HOST:PORT", text)
+		return
+	}
+	ip, _ := netip.ParseAddr(u.Hostname())
+	if u.Scheme == "http" && !ip.IsLoopback() && u.Hostname() != "localhost" && !a.Insecure {
+		d.at(path, "http is allowed to this host only; use https, or set agents.insecure if the network is trusted")
+	}
+	if a.Token == "" && a.CertFile == "" && u.Scheme == "https" {
+		d.at(path, "the agent wants to know who asks: set agents.token, or agents.cert_file and key_file")
+	}
+}
+
 // bounds checks numbers against their ranges.
 func (d *decoder) bounds(c *Config) {
 	positive := func(path string, n int64) {
@@ -179,6 +209,8 @@ func (d *decoder) bounds(c *Config) {
 	positive("authority.poll", int64(c.Authority.Poll))
 	positive("authority.permit_samples", int64(c.Authority.PermitSamples))
 	positive("authority.local_fresh", int64(c.Authority.LocalFresh))
+	positive("authority.remote_fresh", int64(c.Authority.RemoteFresh))
+	positive("agents.heartbeat", int64(c.Agents.Heartbeat))
 	positive("hold.timeout", int64(c.Hold.Timeout))
 	positive("hold.max_waiting", int64(c.Hold.MaxWaiting))
 	positive("health.interval", int64(c.Health.Interval))
@@ -194,6 +226,9 @@ func (d *decoder) bounds(c *Config) {
 	}
 	if c.Authority.LocalFresh <= c.Authority.Poll {
 		d.at("authority.local_fresh", "it must be longer than authority.poll, or every view is stale")
+	}
+	if c.Authority.RemoteFresh < 3*c.Agents.Heartbeat {
+		d.at("authority.remote_fresh", "it must be at least three times agents.heartbeat, or one late heartbeat stops writes")
 	}
 	if c.Health.User == "" {
 		d.at("health.user", "the probe needs an account")

@@ -28,8 +28,18 @@ type View struct {
 	State  *State        // nil when there is none
 	Err    string        // why State is nil or cannot be believed
 	Age    time.Duration // since it was taken, by a monotonic clock
+	Fresh  time.Duration // an older view counts as none
 	Minors []int         // the devices that count; empty for all
-	Fenced bool          // confirmed to be off by a fencing agent
+	Heard  time.Duration // since it came in; at most Age
+	// Claimed is how long ago the node began to claim to be Primary, at most.
+	Claimed time.Duration
+	Boot    string // boot id, where the node's agent tells
+	Fenced  bool   // confirmed to be off by a fencing agent
+	// Leaving: its cluster manager is about to demote it.
+	Leaving bool
+	// Database is what the node's agent found on the node, nil where it was not
+	// asked to look.
+	Database *Database
 	// Disputed: when this view was last trusted the node claimed to be Primary
 	// together with another. Losing sight of it must not settle the dispute.
 	Disputed bool
@@ -40,6 +50,9 @@ type Probe struct {
 	Reachable bool
 	ReadOnly  bool
 	Reason    string // why it is not reachable, in words
+	Hostname  string // @@hostname, @@server_id, @@server_uuid
+	ServerID  uint64
+	UUID      string
 }
 
 // Inputs are all that Decide looks at.
@@ -48,7 +61,12 @@ type Inputs struct {
 	Probes map[string]Probe // by node
 	Policy Policy
 	Pin    string
-	Fresh  time.Duration // an older view counts as none
+	// Quorum: DRBD 9's quorum is configured, so that having it means something;
+	// without the feature DRBD says yes as well.
+	Quorum bool
+	// AnyDataDir lets a database take writes whose data directory is not seen to
+	// lie on a DRBD device.
+	AnyDataDir bool
 }
 
 // Decision is the answer to who may take writes. At most one node may.
@@ -58,17 +76,18 @@ type Decision struct {
 	Reason   string
 	Sentence string
 	Advice   string
-	Rows     []Row // of each view, in the order of Inputs.Views
+	Leaving  string // the node that may finish what it has begun, and nothing more
+	Rows     []Row  // of each view, in the order of Inputs.Views
 }
 
 // trusted tells whether a view is fresh and was understood.
-func (v *View) trusted(fresh time.Duration) bool {
-	return v.State != nil && v.Err == "" && v.Age <= fresh
+func (v *View) trusted() bool {
+	return v.State != nil && v.Err == "" && v.Age <= v.Fresh
 }
 
 // claimsNow tells whether a view that is trusted claims to be Primary.
-func (v *View) claimsNow(fresh time.Duration) bool {
-	return !v.Fenced && v.trusted(fresh) && v.State.claims(v.Minors)
+func (v *View) claimsNow() bool {
+	return !v.Fenced && v.trusted() && v.State.claims(v.Minors)
 }
 
 var rowNoView = Row{22, Hold, "no-fresh-view", "its state is not known", "see that the node is up and that its DRBD state can be read"}
@@ -85,7 +104,7 @@ func Decide(in Inputs) Decision {
 		switch {
 		case v.Fenced:
 			d.Rows[i] = Row{21, Deny, "fenced", "confirmed to be off", ""}
-		case !v.trusted(in.Fresh):
+		case !v.trusted():
 			d.Rows[i] = rowNoView
 			unknown++
 			if v.Disputed {
@@ -114,7 +133,7 @@ func (d Decision) several(in Inputs) Decision {
 	split := false
 	for i := range in.Views {
 		v := &in.Views[i]
-		if v.claimsNow(in.Fresh) || v.Disputed && !v.Fenced && !v.trusted(in.Fresh) {
+		if v.claimsNow() || v.Disputed && !v.Fenced && !v.trusted() {
 			names = append(names, v.Node)
 			split = split || d.Rows[i].Reason != rowDual.Reason
 		}
@@ -143,22 +162,22 @@ func (d Decision) none(in Inputs, unknown int) Decision {
 	}
 	var why []string
 	for _, v := range in.Views {
-		if !v.Fenced && !v.trusted(in.Fresh) {
-			why = append(why, v.Node+": "+v.whyNot(in.Fresh))
+		if !v.Fenced && !v.trusted() {
+			why = append(why, v.Node+": "+v.whyNot())
 		}
 	}
 	d.answer(Hold, "no-fresh-view", "no node is known to be Primary ("+strings.Join(why, "; ")+")", rowNoView.Advice)
 	return d
 }
 
-func (v *View) whyNot(fresh time.Duration) string {
+func (v *View) whyNot() string {
 	switch {
 	case v.Err != "":
 		return v.Err
 	case v.State == nil:
 		return "not read yet"
 	}
-	return fmt.Sprintf("last read %s ago, %s is allowed", v.Age.Round(time.Second), fresh)
+	return fmt.Sprintf("last read %s ago, %s is allowed", v.Age.Round(time.Second), v.Fresh)
 }
 
 // one judges the only node that claims to be Primary.
@@ -171,7 +190,7 @@ func (d Decision) one(in Inputs, i, unknown int) Decision {
 	case row.Verdict >= RouteDegraded:
 	case row.Number == rowDual.Number && v.Node == in.Pin && in.Pin != "":
 		d.Verdict = RouteDegraded
-	case row.Verdict == NeedsSole && (sole || trusted || d.quorate(v)):
+	case row.Verdict == NeedsSole && (sole || trusted || in.Quorum && v.quorate()):
 		d.Verdict = RouteDegraded
 	case row.Verdict == NeedsSole:
 		d.Verdict = Hold
@@ -181,11 +200,16 @@ func (d Decision) one(in Inputs, i, unknown int) Decision {
 	if d.Verdict < RouteDegraded {
 		return d
 	}
+	if v.Leaving {
+		d.answer(Hold, "demoting", v.Node+": its cluster manager is about to demote it", "wait for the other node to be promoted")
+		d.Leaving = v.Node
+		return d
+	}
 	return d.gate(in, v.Node)
 }
 
 // quorate tells whether DRBD 9's quorum vouches for every device.
-func (d Decision) quorate(v *View) bool {
+func (v *View) quorate() bool {
 	for i := range v.State.Devices {
 		if v.State.Devices[i].Configured && v.State.Devices[i].Quorum != QuorumYes {
 			return false
@@ -206,6 +230,33 @@ func (d Decision) gate(in Inputs, node string) Decision {
 			"see that mysqld has started on "+node+" and that health.user may connect")
 	case p.ReadOnly:
 		d.answer(Hold, "writer-read-only", node+" is Primary; its database has read_only=1", "SET GLOBAL read_only=0 on "+node+" if it should take writes")
+	default:
+		return d.identify(in, node, &p)
+	}
+	return d
+}
+
+// identify asks whether the database at the configured address is the one that
+// the node's agent sees, on the device that was judged.
+func (d Decision) identify(in Inputs, node string, p *Probe) Decision {
+	var db *Database
+	for i := range in.Views {
+		if in.Views[i].Node == node {
+			db = in.Views[i].Database
+		}
+	}
+	switch {
+	case db == nil:
+		d.Writer = node
+	case db.Err != "":
+		d.answer(Hold, "writer-unidentified", node+" is Primary; its agent cannot ask the database on the node: "+db.Err,
+			"see agent.mysql in the agent's configuration on "+node)
+	case db.Hostname != p.Hostname || db.ServerID != p.ServerID || db.UUID != p.UUID:
+		d.answer(Hold, "wrong-server", fmt.Sprintf("%s is Primary; the database at its address is another (host %s, server_id %d) than the one on the node (host %s, server_id %d)",
+			node, p.Hostname, p.ServerID, db.Hostname, db.ServerID), "correct the server's address; it must not be a floating one")
+	case !db.OnDRBD && !in.AnyDataDir:
+		d.answer(Hold, "datadir-not-on-drbd", node+" is Primary; its database's data directory "+db.DataDir+" is not on a DRBD device",
+			"see that the file system is mounted; or set authority.datadir_on_drbd: false")
 	default:
 		d.Writer = node
 	}

@@ -17,7 +17,7 @@ func device(cs, roles, disks, flags string) Device {
 }
 
 func seen(node string, devices ...Device) View {
-	return View{Node: node, State: &State{Version: "8.4.11", Devices: devices}, Age: 10 * time.Millisecond}
+	return View{Node: node, State: &State{Version: "8.4.11", Devices: devices}, Age: 10 * time.Millisecond, Fresh: time.Second}
 }
 
 var (
@@ -99,7 +99,7 @@ func TestTruthTable(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			d := Decide(Inputs{Views: []View{tt.a, tt.b}, Probes: probes, Policy: tt.policy, Pin: tt.pin, Fresh: time.Second})
+			d := Decide(Inputs{Views: []View{tt.a, tt.b}, Probes: probes, Policy: tt.policy, Pin: tt.pin, Quorum: true})
 			if d.Writer != tt.writer || d.Verdict != tt.verdict || d.Reason != tt.reason {
 				t.Fatalf("%q %v %s (%s)\nwant %q %v %s", d.Writer, d.Verdict, d.Reason, d.Sentence, tt.writer, tt.verdict, tt.reason)
 			}
@@ -116,7 +116,7 @@ func TestProbeGatesTheWriter(t *testing.T) {
 		"writer-unreachable": {"a": {Reason: "connection refused"}},
 		"writer-read-only":   {"a": {Reachable: true, ReadOnly: true}},
 	} {
-		d := Decide(Inputs{Views: []View{seen("a", healthy), seen("b", standby)}, Probes: p, Policy: Strict, Fresh: time.Second})
+		d := Decide(Inputs{Views: []View{seen("a", healthy), seen("b", standby)}, Probes: p, Policy: Strict})
 		if d.Writer != "" || d.Verdict != Hold || d.Reason != reason {
 			t.Errorf("%s: %+v", reason, d)
 		}
@@ -143,7 +143,7 @@ func drawViews(t *rapid.T) []View {
 	names := []string{"a", "b", "c", "d", "e"}
 	views := make([]View, rapid.IntRange(1, 5).Draw(t, "nodes"))
 	for i := range views {
-		views[i] = View{Node: names[i], Age: 10 * time.Millisecond}
+		views[i] = View{Node: names[i], Age: 10 * time.Millisecond, Fresh: time.Second, Leaving: rapid.IntRange(0, 9).Draw(t, "leaving") == 0}
 		switch rapid.IntRange(0, 6).Draw(t, "view") {
 		case 0:
 			views[i].Err = "unreadable"
@@ -174,16 +174,17 @@ func drawDevice(t *rapid.T) Device {
 
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		in := Inputs{Views: drawViews(t), Probes: probes, Fresh: time.Second,
+		in := Inputs{Views: drawViews(t), Probes: probes,
 			Policy: rapid.SampledFrom([]Policy{Strict, Pinned, Availability}).Draw(t, "policy"),
+			Quorum: rapid.Bool().Draw(t, "quorum configured"),
 			Pin:    rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "pin")}
 		d := Decide(in)
 		claims := 0
 		for _, v := range in.Views {
-			if v.claimsNow(in.Fresh) {
+			if v.claimsNow() {
 				claims++
 			}
-			if v.Node == d.Writer && (v.Fenced || !v.trusted(in.Fresh) || !v.State.claims(nil)) {
+			if v.Node == d.Writer && (v.Fenced || !v.trusted() || !v.State.claims(nil)) {
 				t.Fatalf("writer %s is not seen to be Primary", v.Node)
 			}
 		}
@@ -201,7 +202,7 @@ func TestProperties(t *testing.T) {
 		fewer := in
 		fewer.Views = append([]View(nil), in.Views...)
 		fewer.Views[lost] = View{Node: in.Views[lost].Node, Err: "lost", Fenced: in.Views[lost].Fenced,
-			Disputed: claims > 1 && in.Views[lost].claimsNow(in.Fresh)}
+			Disputed: claims > 1 && in.Views[lost].claimsNow()}
 		e := Decide(fewer)
 		if d.Writer == "" && e.Writer != "" {
 			t.Fatalf("losing the view of %s made %s the writer", in.Views[lost].Node, e.Writer)

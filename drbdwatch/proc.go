@@ -1,6 +1,7 @@
 package drbdwatch
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -36,10 +37,12 @@ func ParseProc(text []byte) (*State, error) {
 		}
 	}
 	if len(s.Devices) == 0 && strings.HasPrefix(s.Version, "9.") {
-		return nil, fmt.Errorf("DRBD %s prints no devices in /proc/drbd; its state must come from drbdsetup events2 or netlink", s.Version)
+		return nil, fmt.Errorf("DRBD %s %w; its state must come from drbdsetup events2 or netlink", s.Version, errNoDevices)
 	}
 	return s, nil
 }
+
+var errNoDevices = errors.New("prints no devices in /proc/drbd")
 
 func firstWord(s string) string {
 	word, _, _ := strings.Cut(strings.TrimSpace(s), " ")

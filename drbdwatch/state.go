@@ -9,28 +9,32 @@ package drbdwatch
 
 // State is what one node's DRBD says, in one model for all versions.
 type State struct {
-	Version string // of the kernel module, such as 8.4.11
-	Devices []Device
+	Version string   `json:"version"` // of the kernel module, such as 8.4.11
+	Devices []Device `json:"devices"`
 }
 
-// Device is one DRBD minor. The words are DRBD 8's; a version 9 connection and
+// Device is one DRBD minor as one peer sees it: DRBD 9 may have several peers,
+// and a device with each. The words are DRBD 8's; a version 9 connection and
 // replication state are combined into CS as 8.4 would.
 type Device struct {
-	Minor      int
-	Configured bool   // false: cs:Unconfigured, nothing below is set
-	CS         string // connection state, such as Connected or SyncSource
-	Role       string // Primary, Secondary
-	PeerRole   string // also Unknown
-	Disk       string // UpToDate, Inconsistent, …
-	PeerDisk   string // also DUnknown
-	Protocol   string // A, B, C; empty without a network configuration
-	Flags      string // as printed: 4 characters (8.0), 5 (8.3.1) or 6 (8.3.9)
+	Minor      int    `json:"minor"`
+	Resource   string `json:"resource,omitempty"`   // where the source names it
+	Peer       string `json:"peer,omitempty"`       // the connection's name, where the source names it
+	Configured bool   `json:"configured,omitempty"` // false: cs:Unconfigured, nothing below is set
+	CS         string `json:"cs,omitempty"`         // connection state, such as Connected or SyncSource
+	Role       string `json:"role,omitempty"`       // Primary, Secondary
+	PeerRole   string `json:"peer_role,omitempty"`  // also Unknown
+	Disk       string `json:"disk,omitempty"`       // UpToDate, Inconsistent, …
+	PeerDisk   string `json:"peer_disk,omitempty"`  // also DUnknown
+	Protocol   string `json:"protocol,omitempty"`   // A, B, C; empty without a network configuration
+	Flags      string `json:"flags,omitempty"`      // as /proc/drbd prints them: 4 characters (8.0), 5 (8.3.1) or 6 (8.3.9)
 
-	Suspended       bool    // I/O is frozen
-	Quorum          Quorum  // DRBD 9
-	ForceIOFailures bool    // DRBD 9: demotion by force is under way
-	OutOfSyncKiB    int64   // -1 where the version does not print it
-	SyncPercent     float64 // of a resync or verify in progress; -1 for none
+	Suspended       bool    `json:"suspended,omitempty"`         // I/O is frozen
+	Cause           string  `json:"cause,omitempty"`             // of it, where the source tells: user, no-data, fencing, quorum
+	Quorum          Quorum  `json:"quorum,omitempty"`            // DRBD 9
+	ForceIOFailures bool    `json:"force_io_failures,omitempty"` // DRBD 9: demotion by force is under way
+	OutOfSyncKiB    int64   `json:"oos_kib"`                     // -1 where it is not known
+	SyncPercent     float64 `json:"sync_percent"`                // of a resync or verify in progress; -1 for none
 }
 
 // Quorum is what DRBD 9 says of it.
@@ -60,5 +64,9 @@ var connectionStates = words("StandAlone Disconnecting Unconnected Timeout Broke
 	"WFBitMapT WFSyncUUID SyncSource SyncTarget VerifyS VerifyT PausedSyncS PausedSyncT Ahead Behind")
 
 var diskStates = words("Diskless Attaching Detaching Failed Negotiating Inconsistent Outdated DUnknown Consistent UpToDate")
+
+// replicationStates are DRBD 9's, without Off and Established.
+var replicationStates = words("StartingSyncS StartingSyncT WFBitMapS WFBitMapT WFSyncUUID SyncSource SyncTarget " +
+	"VerifyS VerifyT PausedSyncS PausedSyncT Ahead Behind")
 
 var roles = words("Unknown Primary Secondary")

@@ -1,12 +1,9 @@
 package drbdwatch
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,9 +14,10 @@ import (
 // Authority is the published answer to who may take writes. It is immutable; a
 // new one replaces it whole.
 type Authority struct {
-	Seq      uint64       `json:"seq"`    // rises with each
-	Writer   string       `json:"writer"` // server name, empty for nobody
-	Epoch    uint64       `json:"epoch"`  // of the last writer; only rises, across restarts too
+	Seq      uint64       `json:"seq"`               // rises with each
+	Writer   string       `json:"writer"`            // server name, empty for nobody
+	Leaving  string       `json:"leaving,omitempty"` // the writer before, which may finish what it has begun
+	Epoch    uint64       `json:"epoch"`             // of the last writer; only rises, across restarts too
 	Verdict  Verdict      `json:"decision"`
 	Reason   string       `json:"reason"`           // stable code
 	Sentence string       `json:"sentence"`         // for people
@@ -44,7 +42,9 @@ type NodeStatus struct {
 type Watch struct {
 	cfg        config.Authority
 	log        *slog.Logger
-	nodes      []*fileSource
+	nodes      []*feed
+	runners    []func(context.Context) // sources and streams
+	streams    []*stream
 	candidates []string // servers of role primary, without DRBD
 
 	current atomic.Pointer[Authority]
@@ -61,22 +61,41 @@ type Watch struct {
 	epoch   uint64
 
 	disputed map[string]bool // nodes that claimed to be Primary together, until one is seen not to
+	fences   map[string]*evidence
+}
+
+// evidence is a Fence as this proxy got it.
+type evidence struct {
+	since time.Time
+	void  bool // the node was seen alive after it
 }
 
 // New prepares a watch over the servers that cfg names.
-func New(cfg *config.Config, log *slog.Logger) *Watch {
-	w := &Watch{cfg: cfg.Authority, log: log, kick: make(chan struct{}, 1),
-		probes: make(map[string]Probe), changed: make(chan struct{}), disputed: make(map[string]bool)}
-	for _, s := range cfg.Servers {
+func New(cfg *config.Config, log *slog.Logger) (*Watch, error) {
+	w := &Watch{cfg: cfg.Authority, log: log, kick: make(chan struct{}, 1), probes: make(map[string]Probe),
+		changed: make(chan struct{}), disputed: make(map[string]bool), fences: make(map[string]*evidence)}
+	for i := range cfg.Servers {
+		s := &cfg.Servers[i]
 		switch s.Role {
 		case config.RoleDRBD:
-			w.nodes = append(w.nodes, &fileSource{node: s.Name, path: s.DRBD.File, minors: s.DRBD.Minors})
+			f := newFeed(s, &w.cfg, w.wake)
+			w.nodes = append(w.nodes, f)
+			if s.DRBD.Agent == "" {
+				w.runners = append(w.runners, NewSource(s.DRBD, w.cfg.Poll, f.take).Run)
+				continue
+			}
+			stream, err := newStream(s.DRBD.Agent, &cfg.Agents, f, log)
+			if err != nil {
+				return nil, err
+			}
+			w.streams = append(w.streams, stream)
+			w.runners = append(w.runners, stream.run)
 		case config.RolePrimary:
 			w.candidates = append(w.candidates, s.Name)
 		}
 	}
 	w.current.Store(&Authority{Verdict: Hold, Reason: "starting", Sentence: "the proxy has just started", Since: time.Now()})
-	return w
+	return w, nil
 }
 
 // Current is the latest Authority, never nil.
@@ -96,9 +115,22 @@ func (w *Watch) ReportProbe(server string, p Probe) {
 	same := w.probes[server] == p
 	w.probes[server] = p
 	w.mu.Unlock()
-	if same {
-		return
+	if !same {
+		w.wake()
 	}
+}
+
+// ReportUse takes whether this proxy has connections that may write to a
+// server. The node's agent is told.
+func (w *Watch) ReportUse(server string, using bool) {
+	for _, f := range w.nodes {
+		if f.node == server {
+			f.use(using)
+		}
+	}
+}
+
+func (w *Watch) wake() {
 	select {
 	case w.kick <- struct{}{}:
 	default:
@@ -109,8 +141,8 @@ func (w *Watch) ReportProbe(server string, p Probe) {
 func (w *Watch) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	defer group.Wait()
-	for _, n := range w.nodes {
-		group.Go(func() { n.poll(ctx, w.cfg.Poll) })
+	for _, run := range w.runners {
+		group.Go(func() { run(ctx) })
 	}
 	tick := time.NewTicker(w.cfg.Poll)
 	defer tick.Stop()
@@ -137,6 +169,9 @@ func (w *Watch) step(now time.Time) {
 	switch {
 	case decision.Writer == "":
 		w.wanted, w.samples = "", 0
+		if d := decision.Leaving; d != "" && (d == before.Writer || d == before.Leaving) {
+			next.Leaving = d
+		}
 	case decision.Writer == before.Writer:
 	case !w.permitted(decision.Writer, sampled) || before.Writer != "":
 		next.Writer, next.Verdict, next.Reason = "", Hold, "confirming"
@@ -177,8 +212,9 @@ func (w *Watch) permitted(writer string, sampled bool) bool {
 	return w.samples >= w.cfg.PermitSamples
 }
 
-// decide gathers the inputs. sampled tells whether every node's view is newer
-// than at the decision before, so that a probe alone confirms nothing.
+// decide gathers the inputs. sampled tells whether every view that is believed
+// is newer than the one that was counted last, so that neither a probe nor one
+// node alone confirms anything.
 func (w *Watch) decide(now time.Time) (d Decision, nodes []NodeStatus, sampled bool) {
 	w.mu.Lock()
 	probes := make(map[string]Probe, len(w.probes))
@@ -190,36 +226,78 @@ func (w *Watch) decide(now time.Time) (d Decision, nodes []NodeStatus, sampled b
 	case "static", "read_only":
 		return DecideByReadOnly(w.candidates, probes), nil, true
 	}
-	in := Inputs{Probes: probes, Policy: Policy(w.cfg.Policy), Pin: w.cfg.Pin, Fresh: w.cfg.LocalFresh}
-	sampled = true
+	in := Inputs{Probes: probes, Policy: Policy(w.cfg.Policy), Pin: w.cfg.Pin, Quorum: w.cfg.Quorum, AnyDataDir: !w.cfg.DataDirOnDRBD}
+	trusted, newer := 0, 0
 	for _, n := range w.nodes {
-		v, fresh := n.view(now)
+		v := n.view(now)
 		v.Disputed = w.disputed[n.node]
+		v.Fenced = w.fenced(&v, now)
 		in.Views = append(in.Views, v)
-		sampled = sampled && fresh
+		if v.trusted() && !v.Fenced {
+			trusted++
+			if n.newer() {
+				newer++
+			}
+		}
+	}
+	if sampled = trusted > 0 && newer == trusted; sampled {
+		for _, n := range w.nodes {
+			n.count()
+		}
 	}
 	d = Decide(in)
-	w.remember(in.Views, in.Fresh)
+	w.remember(in.Views)
 	for i, n := range w.nodes {
-		nodes = append(nodes, n.status(&in.Views[i], &d.Rows[i], in.Fresh))
+		nodes = append(nodes, n.status(&in.Views[i], &d.Rows[i]))
 	}
 	return d, nodes, sampled
 }
 
-// remember keeps which nodes claimed to be Primary at the same time.
-func (w *Watch) remember(views []View, fresh time.Duration) {
-	claims := 0
-	for i := range views {
-		if views[i].claimsNow(fresh) || views[i].Disputed {
-			claims++
+// fenced tells whether there is evidence that a node is off: a fence that
+// another node's agent reports, until the node itself is seen after it.
+func (w *Watch) fenced(v *View, now time.Time) bool {
+	found := false
+	for _, n := range w.nodes {
+		if n.node == v.Node {
+			continue
+		}
+		for _, f := range n.evidence() {
+			if f.Node != v.Node {
+				continue
+			}
+			e := w.fences[f.ID]
+			if e == nil {
+				e = &evidence{since: now}
+				w.fences[f.ID] = e
+				w.log.Warn("fenced", "node", v.Node, "reported_by", n.node, "id", f.ID)
+			}
+			if v.State != nil && now.Add(-v.Age).After(e.since) && !e.void {
+				e.void = true
+				n.refute(f.ID)
+				w.log.Warn("fencing evidence is void: the node was seen after it", "node", v.Node, "id", f.ID)
+			}
+			found = found || !e.void
 		}
 	}
+	return found
+}
+
+// remember keeps which nodes claimed to be Primary at the same time. A claim
+// that was last heard before another began does not dispute that one: the node
+// may have died, and the other been promoted.
+func (w *Watch) remember(views []View) {
 	for i := range views {
 		v := &views[i]
 		switch {
-		case !v.trusted(fresh):
-		case v.claimsNow(fresh):
-			w.disputed[v.Node] = claims > 1
+		case !v.trusted():
+		case v.claimsNow():
+			w.disputed[v.Node] = false
+			for j := range views {
+				o := &views[j]
+				if j != i && (o.Disputed || o.claimsNow() && v.Heard <= o.Claimed && o.Heard <= v.Claimed) {
+					w.disputed[v.Node] = true
+				}
+			}
 		default:
 			delete(w.disputed, v.Node)
 		}
@@ -245,7 +323,7 @@ func (w *Watch) publish(before, next *Authority, now time.Time) {
 }
 
 func same(a, b *Authority) bool {
-	if a.Writer != b.Writer || a.Epoch != b.Epoch || a.Verdict != b.Verdict || a.Reason != b.Reason ||
+	if a.Writer != b.Writer || a.Leaving != b.Leaving || a.Epoch != b.Epoch || a.Verdict != b.Verdict || a.Reason != b.Reason ||
 		a.Sentence != b.Sentence || len(a.Nodes) != len(b.Nodes) {
 		return false
 	}
@@ -255,125 +333,6 @@ func same(a, b *Authority) bool {
 		}
 	}
 	return true
-}
-
-// fileSource reads one node's view from a file in /proc/drbd's format.
-type fileSource struct {
-	node, path string
-	minors     []int
-
-	mu     sync.Mutex // guards what follows
-	at     time.Time  // when the last read ended
-	state  *State
-	err    string
-	serial uint64 // counts reads
-	seen   uint64 // serial at the decision before
-}
-
-// maxProcText bounds, in bytes, what is read of /proc/drbd.
-const maxProcText = 1 << 20
-
-// poll reads the file until ctx ends. A read that hangs makes the view stale,
-// which is what it should be.
-func (f *fileSource) poll(ctx context.Context, every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	var last []byte
-	buf := make([]byte, 0, 4096)
-	for {
-		text, err := readFile(f.path, buf)
-		if err == nil && last != nil && bytes.Equal(text, last) {
-			f.keep()
-		} else {
-			f.take(text, err)
-			last = append(last[:0], text...)
-			if err != nil {
-				last = nil
-			}
-		}
-		buf = text[:0]
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// readFile reads path into buf, without an allocation where it fits.
-func readFile(path string, buf []byte) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return buf[:0], err
-	}
-	defer file.Close()
-	buf = buf[:0]
-	for {
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
-		}
-		n, err := file.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if err == io.EOF {
-			return buf, nil
-		}
-		if err != nil || len(buf) > maxProcText {
-			return buf[:0], fmt.Errorf("read %s: more than %d bytes, or %w", path, maxProcText, err)
-		}
-	}
-}
-
-// keep records that the file was read again and said the same.
-func (f *fileSource) keep() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.at = time.Now()
-	f.serial++
-}
-
-func (f *fileSource) take(text []byte, err error) {
-	var state *State
-	if err == nil {
-		state, err = ParseProc(text)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.at, f.state, f.err = time.Now(), state, ""
-	f.serial++
-	if err != nil {
-		f.state, f.err = nil, err.Error()
-	}
-}
-
-// view returns the last sample, and whether it is another than at the call
-// before.
-func (f *fileSource) view(now time.Time) (View, bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	fresh := f.serial != f.seen
-	f.seen = f.serial
-	return View{Node: f.node, State: f.state, Err: f.err, Age: now.Sub(f.at), Minors: f.minors}, fresh
-}
-
-func (f *fileSource) status(v *View, row *Row, fresh time.Duration) NodeStatus {
-	s := NodeStatus{Node: v.Node, Source: f.path, Verdict: row.Verdict, Reason: row.Reason, Sentence: row.Sentence}
-	if !v.trusted(fresh) {
-		s.Summary = v.whyNot(fresh)
-		if v.Err == "" && v.State != nil {
-			s.Summary = "stale" // without the age, which would make every snapshot differ
-		}
-		return s
-	}
-	s.Version = v.State.Version
-	for i := range v.State.Devices {
-		if d := &v.State.Devices[i]; d.Configured {
-			if s.Summary != "" {
-				s.Summary += "; "
-			}
-			s.Summary += d.String()
-		}
-	}
-	return s
 }
 
 // String is the device in /proc/drbd's words.

@@ -27,13 +27,22 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 func twoNodes(pathA, pathB string) *config.Config {
 	return &config.Config{
 		Servers: []config.Server{
-			{Name: "a", Role: config.RoleDRBD, DRBD: config.DRBD{File: pathA}},
-			{Name: "b", Role: config.RoleDRBD, DRBD: config.DRBD{File: pathB}}},
+			{Name: "a", Role: config.RoleDRBD, DRBD: config.DRBD{Source: "proc", File: pathA}},
+			{Name: "b", Role: config.RoleDRBD, DRBD: config.DRBD{Source: "proc", File: pathB}}},
 		Authority: config.Authority{Source: "drbd", Policy: "strict", Poll: 5 * time.Millisecond, PermitSamples: 3, LocalFresh: time.Second},
 	}
 }
 
 func text(d Device) []byte { return []byte(head84 + " " + d.String() + "\n") }
+
+func watching(t *testing.T, cfg *config.Config) *Watch {
+	t.Helper()
+	w, err := New(cfg, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
 
 // clockwork drives a Watch by hand.
 type clockwork struct {
@@ -43,14 +52,14 @@ type clockwork struct {
 
 func (c *clockwork) sample(a, b Device) *Authority {
 	c.now = time.Now()
-	c.nodes[0].take(text(a), nil)
-	c.nodes[1].take(text(b), nil)
+	c.nodes[0].take(Sample{State: &State{Version: "8.4.11", Devices: []Device{a}}, At: c.now}, true)
+	c.nodes[1].take(Sample{State: &State{Version: "8.4.11", Devices: []Device{b}}, At: c.now}, true)
 	c.step(c.now)
 	return c.Current()
 }
 
 func TestPermissionIsSlowAndDenialIsNot(t *testing.T) {
-	w := &clockwork{Watch: New(twoNodes("", ""), quiet)}
+	w := &clockwork{Watch: watching(t, twoNodes("", ""))}
 	w.ReportProbe("a", up)
 	w.ReportProbe("b", up)
 	for i := range 2 {
@@ -81,7 +90,7 @@ func TestPermissionIsSlowAndDenialIsNot(t *testing.T) {
 }
 
 func TestFromWriterToWriterThroughNobody(t *testing.T) {
-	w := &clockwork{Watch: New(twoNodes("", ""), quiet)}
+	w := &clockwork{Watch: watching(t, twoNodes("", ""))}
 	w.ReportProbe("a", up)
 	w.ReportProbe("b", up)
 	for range 3 {
@@ -93,7 +102,7 @@ func TestFromWriterToWriterThroughNobody(t *testing.T) {
 }
 
 func TestStaleViewEndsAuthority(t *testing.T) {
-	w := &clockwork{Watch: New(twoNodes("", ""), quiet)}
+	w := &clockwork{Watch: watching(t, twoNodes("", ""))}
 	w.ReportProbe("a", up)
 	for range 3 {
 		w.sample(alone, lonely)
@@ -110,7 +119,7 @@ func TestStaleViewEndsAuthority(t *testing.T) {
 func TestEpochRisesAcrossRestarts(t *testing.T) {
 	var last uint64
 	for range 3 {
-		w := &clockwork{Watch: New(twoNodes("", ""), quiet)}
+		w := &clockwork{Watch: watching(t, twoNodes("", ""))}
 		w.ReportProbe("a", up)
 		for range 3 {
 			w.sample(healthy, standby)
@@ -136,7 +145,7 @@ func TestRunFollowsFiles(t *testing.T) {
 	}
 	write(a, healthy)
 	write(b, standby)
-	w := New(twoNodes(a, b), quiet)
+	w := watching(t, twoNodes(a, b))
 	w.ReportProbe("a", up)
 	w.ReportProbe("b", up)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -293,6 +293,7 @@ func (s *session) choose(w *work) (*serverConn, error) {
 	target := w.d.Target
 	if target == router.Same || target == router.Local {
 		if c := s.last; c != nil && s.usable(c) {
+			c.Busy.Store(c == s.primary)
 			return c, nil
 		}
 		target = router.Primary
@@ -376,8 +377,11 @@ func (s *session) writer(w *work) (*serverConn, error) {
 			if f := s.forget(s.checkPrimary(w, c, now)); f != nil {
 				return nil, f
 			}
-			if s.primary != nil {
+			if s.primary != nil && s.occupy(c, now) {
 				return c, nil
+			}
+			if s.primary != nil {
+				continue
 			}
 		}
 		retry := time.Duration(0)
@@ -385,6 +389,7 @@ func (s *session) writer(w *work) (*serverConn, error) {
 		if now.Server != nil {
 			c, err := s.dial(now.Server, now.Epoch)
 			if err == nil {
+				c.Busy.Store(true)
 				if gate.Admit(c.Conn, now.Epoch) {
 					s.primary = c
 					return c, nil
@@ -401,6 +406,17 @@ func (s *session) writer(w *work) (*serverConn, error) {
 			return nil, f
 		}
 	}
+}
+
+// occupy marks c busy for one statement, unless the writer has changed since
+// now was read: then whoever changed it may not have seen the mark.
+func (s *session) occupy(c *serverConn, now *backend.Writer) bool {
+	c.Busy.Store(true)
+	if s.p.cluster.Gate().Current() == now {
+		return true
+	}
+	c.Busy.Store(s.route.InTransaction())
+	return false
 }
 
 // held waits for a change of the writer.
@@ -420,6 +436,8 @@ func (s *session) held(w *work, now *backend.Writer, retry time.Duration, why er
 func (s *session) checkPrimary(w *work, c *serverConn, now *backend.Writer) *Fault {
 	cause := ""
 	switch {
+	case now.Leaving == c.Server && c.Epoch == now.Epoch && c.broken == nil && s.route.InTransaction():
+		return nil // it may end, so that it need not be lost
 	case now.Server == nil && c.broken == nil && s.p.cfg.Hold.Mode == "hold" && s.loss(c, "") == nil:
 		cause = "nobody may take writes"
 	case c.Epoch != now.Epoch || now.Server == nil:

@@ -198,6 +198,9 @@ func (s *session) serveStream() error {
 
 // rest marks the session idle, and lets the buffer go when it is empty.
 func (s *session) rest() {
+	if c := s.primary; c != nil && c.Busy.Load() && !s.route.InTransaction() {
+		c.Busy.Store(false)
+	}
 	if s.have == 0 && s.buf != nil {
 		s.buf.Free()
 		s.buf = nil

@@ -28,7 +28,10 @@ func runCheck(args []string, io stdio) int {
 	for _, s := range c.Servers {
 		source := ""
 		if s.Role == config.RoleDRBD {
-			source = ", DRBD read from " + s.DRBD.File
+			source = ", DRBD read by " + s.DRBD.Source + " from " + s.DRBD.File
+			if s.DRBD.Agent != "" {
+				source = ", DRBD told by " + s.DRBD.Agent
+			}
 		}
 		fmt.Fprintf(io.out, "  server %-12s %-8s %s%s\n", s.Name, s.Role, s.Address, source)
 	}

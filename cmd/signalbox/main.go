@@ -29,6 +29,8 @@ func commands() []command {
 		{"drbd", "drbd [--json] [FILE | --node NAME=FILE ...]", "say what DRBD views mean and who may take writes", runDRBD},
 		{"demo", "demo [--once]", "start a real cluster and watch statements being routed", runDemo},
 		{"run", "run -c FILE", "run the proxy", runRun},
+		{"agent", "agent -c FILE [--print]", "publish this DRBD node's state to the proxies", runAgent},
+		{"notify", "notify [-c FILE] [--wait 10s] promote|demote|fenced NODE", "tell the agent what a cluster manager does", runNotify},
 		{"check", "check -c FILE", "validate a configuration and show what it means", runCheck},
 		{"version", "version", "print the version", runVersion},
 	}

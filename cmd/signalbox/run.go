@@ -80,9 +80,11 @@ type assembly struct {
 func assemble(cfg *config.Config, log *slog.Logger) (*assembly, error) {
 	a := &assembly{cfg: cfg, log: log, started: time.Now(), registry: prometheus.NewRegistry()}
 	a.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	a.watch = drbdwatch.New(cfg, log)
-	a.cluster = backend.New(cfg, a.watch, log, a.registry)
 	var err error
+	if a.watch, err = drbdwatch.New(cfg, log); err != nil {
+		return nil, err
+	}
+	a.cluster = backend.New(cfg, a.watch, log, a.registry)
 	if a.proxy, err = proxy.New(cfg, a.cluster, log, a.registry); err != nil {
 		return nil, err
 	}

@@ -63,7 +63,10 @@ servers:
 		tb.Fatal(err)
 	}
 	log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-	watch := drbdwatch.New(cfg, log)
+	watch, err := drbdwatch.New(cfg, log)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	cluster := backend.New(cfg, watch, log, reg)
 	p, err := proxy.New(cfg, cluster, log, reg)
 	if err != nil {

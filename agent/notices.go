@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"signalbox/drbdwatch"
+)
+
+// notices is what cluster managers and fencing agents have told this agent.
+type notices struct {
+	file  string // where confirmed fencing is kept; empty for nowhere
+	leave time.Duration
+
+	mu      sync.Mutex // guards what follows
+	leaving time.Time  // since when; zero: not leaving
+	fences  []drbdwatch.Fence
+}
+
+// mostFences bounds the nodes that are confirmed to be off.
+const mostFences = 64
+
+func loadNotices(dir string, leave time.Duration) (*notices, error) {
+	n := &notices{leave: leave}
+	if dir == "" {
+		return n, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state_dir: %w", err)
+	}
+	n.file = filepath.Join(dir, "fences.json")
+	text, err := os.ReadFile(n.file)
+	if errors.Is(err, os.ErrNotExist) {
+		return n, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &n.fences)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state_dir: %s: %w; remove the file if no node is fenced", n.file, err)
+	}
+	return n, nil
+}
+
+// save writes the fences; the caller holds n.mu.
+func (n *notices) save() error {
+	if n.file == "" {
+		return nil
+	}
+	text, err := json.Marshal(n.fences)
+	if err != nil {
+		return err
+	}
+	next := n.file + ".new"
+	if err := os.WriteFile(next, text, 0o600); err != nil {
+		return fmt.Errorf("keep confirmed fencing: %w", err)
+	}
+	if err := os.Rename(next, n.file); err != nil {
+		return fmt.Errorf("keep confirmed fencing: %w", err)
+	}
+	return nil
+}
+
+// now is whether the node is about to be demoted, and which others are off.
+func (n *notices) now() (leaving bool, fences []drbdwatch.Fence) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.leaving.IsZero() && time.Since(n.leaving) > n.leave {
+		n.leaving = time.Time{}
+	}
+	return !n.leaving.IsZero(), slices.Clone(n.fences)
+}
+
+// demote records that the node is about to be demoted.
+func (n *notices) demote() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.leaving = time.Now()
+}
+
+// left ends that: the node has been demoted, or was promoted again.
+func (n *notices) left() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.leaving = time.Time{}
+}
+
+// fence records that another node is off.
+func (n *notices) fence(node string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.fences = slices.DeleteFunc(n.fences, func(f drbdwatch.Fence) bool { return f.Node == node })
+	if len(n.fences) >= mostFences {
+		return fmt.Errorf("%d nodes are fenced already", len(n.fences))
+	}
+	n.fences = append(n.fences, drbdwatch.Fence{Node: node, ID: token()})
+	return n.save()
+}
+
+// void drops fences whose nodes were seen alive by a proxy, and tells whether
+// there were any.
+func (n *notices) void(ids []string) (bool, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	before := len(n.fences)
+	n.fences = slices.DeleteFunc(n.fences, func(f drbdwatch.Fence) bool { return slices.Contains(ids, f.ID) })
+	if len(n.fences) == before {
+		return false, nil
+	}
+	return true, n.save()
+}

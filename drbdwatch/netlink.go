@@ -1,0 +1,310 @@
+package drbdwatch
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mdlayher/genetlink"
+	"github.com/mdlayher/netlink"
+)
+
+// Numbers of DRBD's generic netlink family (drbd/linux/drbd_genl.h; the same in
+// 8.4 and 9). Attribute types carry flag bits, which the decoder masks.
+const (
+	genlGetInitialState  = 38 // dump
+	genlResourceState    = 34
+	genlDeviceState      = 35
+	genlConnectionState  = 36
+	genlPeerDeviceState  = 37
+	genlInitialStateDone = 41
+
+	attrContext        = 2  // volume 1, resource name 2, peer address 4
+	attrResourceInfo   = 15 // role 1, suspended by user 2, for no data 3, for fencing 4, for quorum 5
+	attrDeviceInfo     = 16 // disk state 1, has quorum 3
+	attrConnectionInfo = 17 // connection state 1, role 2
+	attrPeerDeviceInfo = 18 // replication state 1, disk state 2
+
+	genlHeaderLen = 8 // struct drbd_genlmsghdr: minor, flags
+)
+
+// Words of the numbers in these messages: enum drbd_role, drbd_conns (8.4) and
+// drbd_conn_state (9), drbd_repl_state, drbd_disk_state; the last differ.
+var (
+	roleNumbers       = []string{"Unknown", "Primary", "Secondary"}
+	connectionNumbers = []string{"StandAlone", "Disconnecting", "Unconnected", "Timeout", "BrokenPipe", "NetworkFailure",
+		"ProtocolError", "TearDown", "Connecting", "Connected"}
+	replicationNumbers = []string{"Off", "Off", "Off", "Off", "Off", "Off", "Off", "Off", "Off", "Off", "Established", "StartingSyncS",
+		"StartingSyncT", "WFBitMapS", "WFBitMapT", "WFSyncUUID", "SyncSource", "SyncTarget", "VerifyS", "VerifyT", "PausedSyncS",
+		"PausedSyncT", "Ahead", "Behind"}
+	diskNumbers8 = []string{"Diskless", "Attaching", "Failed", "Negotiating", "Inconsistent", "Outdated", "DUnknown", "Consistent", "UpToDate"}
+	diskNumbers9 = []string{"Diskless", "Attaching", "Detaching", "Failed", "Negotiating", "Inconsistent", "Outdated", "DUnknown", "Consistent", "UpToDate"}
+)
+
+func numbered(list []string, n uint32) string {
+	if int64(n) < int64(len(list)) {
+		return list[n]
+	}
+	return "TOO_LARGE"
+}
+
+// netlinkReader reads DRBD through generic netlink, without a privilege. A push
+// of the events group is taken as a sign to dump the whole state anew, so that a
+// lost or reordered message can do no harm.
+type netlinkReader struct {
+	version string
+	disks   []string
+	family  genetlink.Family
+	dump    *genetlink.Conn
+	events  *genetlink.Conn
+	proc    *procReader
+	pushed  chan struct{}
+	broken  atomic.Pointer[error]
+	done    sync.WaitGroup
+}
+
+// dumpTimeout is the longest that a dump, which the kernel answers at once, may
+// take.
+const dumpTimeout = 500 * time.Millisecond
+
+func openNetlink(procPath string) (_ *netlinkReader, err error) {
+	r := &netlinkReader{proc: &procReader{path: procPath}, pushed: make(chan struct{}, 1)}
+	if r.version, err = moduleVersion(procPath); err != nil {
+		return nil, err
+	}
+	if r.disks = diskNumbers8; r.version[0] == '9' {
+		r.disks = diskNumbers9
+	}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if r.dump, err = genetlink.Dial(nil); err != nil {
+		return nil, fmt.Errorf("open generic netlink: %w", err)
+	}
+	if r.family, err = r.dump.GetFamily("drbd"); err != nil {
+		return nil, fmt.Errorf("generic netlink family drbd (is the module loaded, and is this the initial network namespace?): %w", err)
+	}
+	if r.events, err = genetlink.Dial(nil); err != nil {
+		return nil, fmt.Errorf("open generic netlink: %w", err)
+	}
+	for _, g := range r.family.Groups {
+		if g.Name == "events" {
+			if err = r.events.JoinGroup(g.ID); err != nil {
+				return nil, fmt.Errorf("join DRBD's events group: %w", err)
+			}
+			r.done.Go(r.listen)
+			return r, nil
+		}
+	}
+	return nil, errors.New("DRBD's netlink family has no events group")
+}
+
+// moduleVersion is the version of DRBD's kernel module.
+func moduleVersion(procPath string) (string, error) {
+	text, err := readFile(procPath, nil)
+	if err != nil {
+		text, err = readFile("/sys/module/drbd/version", nil)
+		text = append([]byte("version: "), text...)
+	}
+	if err != nil {
+		return "", fmt.Errorf("DRBD's module is not loaded: %w", err)
+	}
+	version := ""
+	if _, err := fmt.Sscanf(string(text), "version: %s", &version); err != nil {
+		return "", fmt.Errorf("DRBD's version in %q: %w", clip(string(text)), err)
+	}
+	return version, nil
+}
+
+// listen turns pushes into signals until the connection is closed. After an
+// error, such as ENOBUFS when pushes were lost, a dump tells what happened.
+func (r *netlinkReader) listen() {
+	failures := 0
+	for {
+		_, _, err := r.events.Receive()
+		if err != nil {
+			if failures++; errors.Is(err, os.ErrClosed) || failures > 100 {
+				r.broken.Store(&err)
+				r.signal()
+				return
+			}
+		} else {
+			failures = 0
+		}
+		r.signal()
+	}
+}
+
+func (r *netlinkReader) signal() {
+	select {
+	case r.pushed <- struct{}{}:
+	default:
+	}
+}
+
+func (r *netlinkReader) name() string             { return "netlink" }
+func (r *netlinkReader) changed() <-chan struct{} { return r.pushed }
+
+func (r *netlinkReader) close() {
+	if r.events != nil {
+		_ = r.events.Close()
+	}
+	if r.dump != nil {
+		_ = r.dump.Close()
+	}
+	r.done.Wait()
+}
+
+// read dumps the state and compares it with /proc/drbd.
+func (r *netlinkReader) read() (*State, error) {
+	if err := r.broken.Load(); err != nil {
+		return nil, fmt.Errorf("receive DRBD's events: %w", *err)
+	}
+	return crossChecked(r.state, r.proc)
+}
+
+func (r *netlinkReader) state() (*State, error) {
+	request := genetlink.Message{Header: genetlink.Header{Command: genlGetInitialState, Version: r.family.Version},
+		Data: []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}}
+	if err := r.dump.SetDeadline(time.Now().Add(dumpTimeout)); err != nil {
+		return nil, fmt.Errorf("dump DRBD's state: %w", err)
+	}
+	if _, err := r.dump.Send(request, r.family.ID, netlink.Request|netlink.Dump); err != nil {
+		return nil, fmt.Errorf("ask for a dump of DRBD's state: %w", err)
+	}
+	m := make(model)
+	for {
+		messages, _, err := r.dump.Receive()
+		if err != nil {
+			return nil, fmt.Errorf("dump DRBD's state: %w", err)
+		}
+		for i := range messages {
+			if messages[i].Header.Command == genlInitialStateDone {
+				return m.state(r.version)
+			}
+			if err := m.message(messages[i].Header.Command, messages[i].Data, r.disks); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// message brings one netlink message into the model. It ignores commands that
+// say nothing about the state.
+func (m model) message(command uint8, data []byte, disks []string) error {
+	if command < genlResourceState || command > genlPeerDeviceState {
+		return nil
+	}
+	if len(data) < genlHeaderLen {
+		return fmt.Errorf("DRBD netlink message %d has %d bytes", command, len(data))
+	}
+	top, err := attributes(data[genlHeaderLen:])
+	if err != nil {
+		return fmt.Errorf("DRBD netlink message %d: %w", command, err)
+	}
+	context, err := attributes(top[attrContext])
+	if err != nil || len(context[2]) == 0 {
+		return fmt.Errorf("DRBD netlink message %d names no resource (%v)", command, err)
+	}
+	r := m.resource(cString(context[2]))
+	number := int(value(context[1]))
+	switch command {
+	case genlResourceState:
+		info, err := attributes(top[attrResourceInfo])
+		if err != nil {
+			return fmt.Errorf("DRBD netlink resource: %w", err)
+		}
+		r.role = numbered(roleNumbers, value(info[1]))
+		s := statusResource{SuspendedUser: value(info[2]) != 0, SuspendedNoData: value(info[3]) != 0,
+			SuspendedFence: value(info[4]) != 0, SuspendedQuorum: value(info[5]) != 0}
+		r.suspended = s.causes()
+	case genlDeviceState:
+		info, err := attributes(top[attrDeviceInfo])
+		if err != nil {
+			return fmt.Errorf("DRBD netlink device: %w", err)
+		}
+		v := r.volume(number)
+		v.minor, v.disk = int(int32(binary.NativeEndian.Uint32(data))), numbered(disks, value(info[1]))
+		if q, ok := info[3]; ok {
+			if v.quorum = QuorumNo; value(q) != 0 {
+				v.quorum = QuorumYes
+			}
+		}
+	case genlConnectionState:
+		info, err := attributes(top[attrConnectionInfo])
+		if err != nil {
+			return fmt.Errorf("DRBD netlink connection: %w", err)
+		}
+		p := r.peer(address(context[4]))
+		p.connection, p.role = numbered(connectionNumbers, value(info[1])), numbered(roleNumbers, value(info[2]))
+	case genlPeerDeviceState:
+		info, err := attributes(top[attrPeerDeviceInfo])
+		if err != nil {
+			return fmt.Errorf("DRBD netlink peer device: %w", err)
+		}
+		v := r.peer(address(context[4])).volume(number)
+		v.replication, v.disk = numbered(replicationNumbers, value(info[1])), numbered(disks, value(info[2]))
+	}
+	return nil
+}
+
+// attributes splits b by type; nil has none.
+func attributes(b []byte) (map[uint16][]byte, error) {
+	list := make(map[uint16][]byte)
+	if len(b) == 0 {
+		return list, nil
+	}
+	d, err := netlink.NewAttributeDecoder(b)
+	if err != nil {
+		return nil, err
+	}
+	for d.Next() {
+		list[d.Type()] = d.Bytes()
+	}
+	return list, d.Err()
+}
+
+// value is an attribute of one or four bytes; absent is 0.
+func value(b []byte) uint32 {
+	switch len(b) {
+	case 0:
+		return 0
+	case 1:
+		return uint32(b[0])
+	case 4:
+		return binary.NativeEndian.Uint32(b)
+	}
+	return 1<<32 - 1
+}
+
+func cString(b []byte) string {
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}
+
+// address is a struct sockaddr in words.
+func address(b []byte) string {
+	if len(b) < 4 {
+		return hex.EncodeToString(b)
+	}
+	port := binary.BigEndian.Uint16(b[2:])
+	switch family := binary.NativeEndian.Uint16(b); {
+	case family == 2 && len(b) >= 8: // AF_INET
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b[4:8])), port).String()
+	case family == 10 && len(b) >= 24: // AF_INET6
+		return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b[8:24])), port).String()
+	}
+	return hex.EncodeToString(b)
+}
