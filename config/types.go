@@ -104,9 +104,11 @@ type Authority struct {
 
 // Hold is what happens to statements while nobody may take writes.
 type Hold struct {
-	Mode       string        `yaml:"mode" default:"hold" enum:"hold,fail" doc:"hold: they wait. fail: they get the error at once."`
+	Mode       string        `yaml:"mode" default:"hold" enum:"hold,fail,dry-run" doc:"hold: they wait. fail: they get the error at once. dry-run: the same, and it is counted and logged what would have waited."`
 	Timeout    time.Duration `yaml:"timeout" default:"30s" doc:"Longest wait of a statement."`
 	MaxWaiting int           `yaml:"max_waiting" default:"10000" doc:"Most statements waiting at once; one more gets the error at once."`
+	MaxBytes   Size          `yaml:"max_bytes" default:"256MiB" doc:"Most memory of statements waiting at once; one more gets the error at once."`
+	Release    int           `yaml:"release" default:"64" doc:"How many of the statements that waited run at once when there is a primary again."`
 }
 
 // Reads is where reads may go.

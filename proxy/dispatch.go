@@ -424,7 +424,7 @@ func (s *session) held(w *work, now *backend.Writer, retry time.Duration, why er
 	if w.waits.IsZero() {
 		w.waits = time.Now().Add(s.p.cfg.Hold.Timeout)
 	}
-	f := s.p.hold.wait(s, now, w.waits, retry)
+	f := s.p.hold.wait(s, now, len(w.request), w.waits, retry)
 	if f != nil && why != nil && f.Code == 1290 {
 		return faultNoServer(now.Server.Name, why)
 	}

@@ -15,6 +15,8 @@ import (
 type metrics struct {
 	panics, declined, retried      prometheus.Counter
 	held, holdRefused, holdExpired prometheus.Counter
+	holdDry                        prometheus.Counter
+	holdSeconds                    prometheus.Histogram
 	accepted                       prometheus.Counter
 	rejected                       *prometheus.CounterVec
 	faults                         *prometheus.CounterVec
@@ -36,9 +38,12 @@ func newMetrics(p *Proxy, reg prometheus.Registerer) *metrics {
 		declined:    counter("signalbox_reads_declined_total", "Statements that a replica refused as writes and that then ran on the primary."),
 		retried:     counter("signalbox_reads_retried_total", "Reads sent to another server because theirs was lost before it answered."),
 		held:        counter("signalbox_held_total", "Waits of statements for a server that may take writes."),
-		holdRefused: counter("signalbox_hold_refused_total", "Statements refused because hold.max_waiting others waited."),
+		holdRefused: counter("signalbox_hold_refused_total", "Statements refused because hold.max_waiting or hold.max_bytes was reached."),
 		holdExpired: counter("signalbox_hold_expired_total", "Statements refused because hold.timeout passed."),
-		accepted:    counter("signalbox_client_connections_total", "Client connections that authenticated."),
+		holdDry:     counter("signalbox_hold_dry_run_total", "Statements that would have waited with hold.mode hold."),
+		holdSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "signalbox_hold_seconds",
+			Help: "Time that statements waited for a server that may take writes.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 14)}),
+		accepted: counter("signalbox_client_connections_total", "Client connections that authenticated."),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "signalbox_client_rejections_total",
 			Help: "Client connections turned away, by reason."}, []string{"reason"}),
 		faults: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "signalbox_client_errors_total",
@@ -55,7 +60,7 @@ func newMetrics(p *Proxy, reg prometheus.Registerer) *metrics {
 	for t := range m.latency {
 		m.latency[t] = latency.WithLabelValues(router.Target(t).String())
 	}
-	reg.MustRegister(m.panics, m.declined, m.retried, m.held, m.holdRefused, m.holdExpired, m.accepted,
+	reg.MustRegister(m.panics, m.declined, m.retried, m.held, m.holdRefused, m.holdExpired, m.holdDry, m.holdSeconds, m.accepted,
 		m.rejected, m.faults, latency, m)
 	return m
 }

@@ -33,7 +33,7 @@ type Proxy struct {
 	classifier *router.Classifier
 	rules      *router.Rules
 	metrics    *metrics
-	hold       hold
+	hold       *hold
 	fixed      fixedStatements
 
 	mu       sync.Mutex // guards sessions
@@ -54,7 +54,7 @@ func New(cfg *config.Config, cluster *backend.Cluster, log *slog.Logger, reg pro
 	}
 	p := &Proxy{cfg: cfg, log: log, cluster: cluster, rules: rules, sessions: make(map[uint32]*session)}
 	p.classifier = router.NewClassifier(cfg.Router)
-	p.hold.cfg = cfg.Hold
+	p.hold = newHold(cfg.Hold)
 	p.metrics = newMetrics(p, reg)
 	p.fixed = fixedStatements{
 		use:       p.classifier.Classify([]byte("USE a"), 0),

@@ -39,6 +39,8 @@ type session struct {
 	last     *serverConn   // where the last statement ran
 	anchor   *serverConn   // the replica that the session is pinned to, nil for none
 
+	releasing bool // a statement that was held is running, see hold.leave
+
 	written  backend.Position // where the session's writes end in the binary log
 	unplaced bool             // a write's position is not known: read from the primary
 
@@ -198,6 +200,7 @@ func (s *session) serveStream() error {
 
 // rest marks the session idle, and lets the buffer go when it is empty.
 func (s *session) rest() {
+	s.p.hold.leave(s)
 	if c := s.primary; c != nil && c.Busy.Load() && !s.route.InTransaction() {
 		c.Busy.Store(false)
 	}
@@ -336,6 +339,7 @@ func (s *session) dropAll() {
 }
 
 func (s *session) close() {
+	s.p.hold.leave(s)
 	s.dropAll()
 	if s.buf != nil {
 		s.buf.Free()

@@ -247,7 +247,7 @@ func (d *demo) switchover(ctx context.Context, conn *sql.Conn) error {
 	begin := time.Now()
 	go func() {
 		var err error
-		phases, err = d.cluster.Switchover(ctx)
+		phases, err = d.cluster.Switchover(ctx, nil)
 		done <- err
 	}()
 	worst, failed := time.Duration(0), 0
@@ -308,7 +308,7 @@ Here: s + Enter switches over, b makes a split brain, h heals it, Ctrl-C ends.`,
 func (d *demo) key(ctx context.Context, k string) error {
 	switch k {
 	case "s":
-		_, err := d.cluster.Switchover(ctx)
+		_, err := d.cluster.Switchover(ctx, nil)
 		return err
 	case "b":
 		d.cluster.SplitBrain()

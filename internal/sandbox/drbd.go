@@ -77,12 +77,20 @@ type Phases struct {
 
 // Switchover moves the Primary to the other node in the planned way: stop the
 // database, demote, promote there, start it there.
-func (c *Cluster) Switchover(ctx context.Context) (p Phases, err error) {
+//
+// demoting, when not nil, is called first, as a cluster manager calls signalbox
+// notify demote.
+func (c *Cluster) Switchover(ctx context.Context, demoting func(node string) error) (p Phases, err error) {
 	c.mu.Lock()
 	from := c.active
 	c.mu.Unlock()
 	if from < 0 {
 		return p, fmt.Errorf("no node is active")
+	}
+	if demoting != nil {
+		if err := demoting(c.nodes[from].name); err != nil {
+			return p, fmt.Errorf("announce the demotion of %s: %w", c.nodes[from].name, err)
+		}
 	}
 	at := time.Now()
 	lap := func(d *time.Duration) { *d, at = time.Since(at), time.Now() }

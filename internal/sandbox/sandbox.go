@@ -279,13 +279,31 @@ func DSN(address string) string {
 	return m.FormatDSN()
 }
 
-// Config is a configuration for a proxy in front of the cluster.
+// Config is a configuration for a proxy in front of the cluster that reads the
+// stand-ins for /proc/drbd itself.
 func (c *Cluster) Config() string {
+	return c.config(func(node string) string { return "file: " + c.procFile(node) })
+}
+
+// ConfigAgents is the same for a proxy that hears an agent on each node, on this
+// host's address given for it.
+func (c *Cluster) ConfigAgents(addresses map[string]string) string {
+	return c.config(func(node string) string { return fmt.Sprintf("agent: \"http://%s\"", addresses[node]) }) +
+		"authority: {datadir_on_drbd: false}\n"
+}
+
+// AgentConfig is a configuration for a node's agent that listens on address.
+func (c *Cluster) AgentConfig(node, address string) string {
+	return fmt.Sprintf("node: %s\naddress: %q\ndrbd: {file: %s}\nmysql: {address: \"127.0.0.1:%d\", user: %s, password: %s}\n",
+		node, address, c.procFile(node), c.Port(node), probeUser, probePass)
+}
+
+func (c *Cluster) config(drbd func(node string) string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "listeners:\n  - address: %s\n  - address: unix:%s\nadmin: {address: %q}\n", c.Endpoint(), filepath.Join(c.dir, "proxy.sock"), c.Admin())
 	fmt.Fprintf(&b, "users:\n  - {name: %s, password: %s}\nhealth: {user: %s, password: %s, interval: 200ms}\nservers:\n", AppUser, AppPassword, probeUser, probePass)
 	for _, n := range c.nodes {
-		fmt.Fprintf(&b, "  - {name: %s, role: drbd, address: \"127.0.0.1:%d\", drbd: {file: %s}}\n", n.name, n.port, c.procFile(n.name))
+		fmt.Fprintf(&b, "  - {name: %s, role: drbd, address: \"127.0.0.1:%d\", drbd: {%s}}\n", n.name, n.port, drbd(n.name))
 	}
 	for _, r := range c.replicas {
 		fmt.Fprintf(&b, "  - {name: %s, role: replica, address: \"127.0.0.1:%d\"}\n", r.name, r.port)

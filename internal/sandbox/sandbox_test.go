@@ -29,7 +29,7 @@ func TestClusterSwitchesOverAndLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	count("r1", 2)
-	phases, err := c.Switchover(ctx)
+	phases, err := c.Switchover(ctx, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

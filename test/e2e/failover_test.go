@@ -128,7 +128,7 @@ func TestWritesFollowTheSwitchover(t *testing.T) {
 		})
 	}
 	f.until(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(acknowledged) > 50 })
-	if _, err := f.Switchover(ctx); err != nil {
+	if _, err := f.Switchover(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
 	before, err := f.GeneralLog("db1")
@@ -234,7 +234,7 @@ func TestOpenTransactionGetsDeadlock(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := f.Switchover(ctx); err != nil {
+	if _, err := f.Switchover(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := conn.ExecContext(ctx, "INSERT INTO x VALUES (2)"); code(err) != 1213 {
