@@ -162,6 +162,7 @@ func (a *Agent) ask(ctx context.Context) {
 			a.database, a.mount = database, mount
 			a.news()
 		}
+		changed := a.changed // a promotion, above all
 		a.mu.Unlock()
 		timer := time.NewTimer(pause)
 		select {
@@ -169,7 +170,9 @@ func (a *Agent) ask(ctx context.Context) {
 			timer.Stop()
 			return
 		case <-timer.C:
+		case <-changed:
 		}
+		timer.Stop()
 	}
 }
 

@@ -76,8 +76,11 @@ type Decision struct {
 	Reason   string
 	Sentence string
 	Advice   string
-	Leaving  string // the node that may finish what it has begun, and nothing more
-	Rows     []Row  // of each view, in the order of Inputs.Views
+	// Candidate is the node that DRBD lets write; it is the Writer once its
+	// database can take writes.
+	Candidate string
+	Leaving   string // the node that may finish what it has begun, and nothing more
+	Rows      []Row  // of each view, in the order of Inputs.Views
 }
 
 // trusted tells whether a view is fresh and was understood.
@@ -221,6 +224,7 @@ func (v *View) quorate() bool {
 // gate is row 23: the role comes before mount, recovery and start, so the
 // database itself must answer and take writes.
 func (d Decision) gate(in Inputs, node string) Decision {
+	d.Candidate = node
 	p, ok := in.Probes[node]
 	switch {
 	case !ok:
@@ -284,7 +288,7 @@ func DecideByReadOnly(candidates []string, probes map[string]Probe) Decision {
 	var d Decision
 	switch {
 	case len(open) == 1:
-		d.Writer = open[0]
+		d.Writer, d.Candidate = open[0], open[0]
 		d.answer(Route, "read-only-off", open[0]+" is the one server with read_only=0", "nothing to do")
 	case len(open) > 1:
 		d.answer(Deny, "several-writers", strings.Join(open, " and ")+" all have read_only=0", "SET GLOBAL read_only=1 on all but one")

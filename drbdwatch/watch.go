@@ -166,14 +166,14 @@ func (w *Watch) step(now time.Time) {
 		Sentence: decision.Sentence, Advice: decision.Advice, Nodes: nodes, Epoch: w.epoch}
 	before := w.current.Load()
 	w.confirmSplit(next, sampled)
+	confirmed := w.confirmed(decision.Candidate, sampled)
 	switch {
 	case decision.Writer == "":
-		w.wanted, w.samples = "", 0
 		if d := decision.Leaving; d != "" && (d == before.Writer || d == before.Leaving) {
 			next.Leaving = d
 		}
 	case decision.Writer == before.Writer:
-	case !w.permitted(decision.Writer, sampled) || before.Writer != "":
+	case !confirmed || before.Writer != "":
 		next.Writer, next.Verdict, next.Reason = "", Hold, "confirming"
 		next.Sentence = fmt.Sprintf("%s qualifies; confirming with %d samples (%s)", decision.Writer, w.cfg.PermitSamples, decision.Sentence)
 		next.Advice = ""
@@ -201,15 +201,16 @@ func (w *Watch) confirmSplit(a *Authority, sampled bool) {
 	}
 }
 
-// permitted counts samples that agree on a writer.
-func (w *Watch) permitted(writer string, sampled bool) bool {
-	if w.wanted != writer {
-		w.wanted, w.samples = writer, 0
+// confirmed counts samples that agree on a candidate. They are counted while
+// its database starts, so that both delays run together.
+func (w *Watch) confirmed(candidate string, sampled bool) bool {
+	if w.wanted != candidate {
+		w.wanted, w.samples = candidate, 0
 	}
-	if sampled {
+	if sampled && candidate != "" {
 		w.samples++
 	}
-	return w.samples >= w.cfg.PermitSamples
+	return candidate != "" && w.samples >= w.cfg.PermitSamples
 }
 
 // decide gathers the inputs. sampled tells whether every view that is believed

@@ -173,7 +173,7 @@ func spawn(t *testing.T, name, program string, args ...string) *child {
 		<-c.done
 		over.Stop()
 		_ = log.Close()
-		if text, _ := os.ReadFile(log.Name()); t.Failed() || c.err != nil {
+		if text, _ := os.ReadFile(log.Name()); t.Failed() || c.err != nil || os.Getenv("SIGNALBOX_E2E_LOGS") != "" {
 			t.Logf("%s ended: %v\n%s", name, c.err, text)
 		}
 	})
