@@ -247,6 +247,15 @@ func (i *instance) kill() {
 	}
 }
 
+// DataDir is a data directory with the accounts, to be copied and not changed.
+func DataDir(ctx context.Context) (string, error) {
+	prog, err := findProgram()
+	if err != nil {
+		return "", err
+	}
+	return prog.template(ctx)
+}
+
 // template returns a data directory with the accounts, made once for each
 // version of the server and kept in the user's cache.
 func (p *program) template(ctx context.Context) (string, error) {
