@@ -58,6 +58,7 @@ type User struct {
 	BackendUser     string `yaml:"backend_user" doc:"Account used on the servers, when it differs from name."`
 	BackendPassword Secret `yaml:"backend_password" doc:"Its password; empty: password."`
 	MaxConnections  int    `yaml:"max_connections" default:"0" doc:"Most connections of this user at once; 0 for no limit of its own."`
+	Consistency     string `yaml:"consistency" enum:",eventual,session,global" doc:"What this user's reads see; empty: reads.consistency."`
 }
 
 // Server is one database server.
@@ -113,7 +114,10 @@ type Hold struct {
 
 // Reads is where reads may go.
 type Reads struct {
-	Consistency string        `yaml:"consistency" default:"session" enum:"eventual,session" doc:"session: a client always reads its own writes. eventual: any healthy replica will do."`
+	Consistency string        `yaml:"consistency" default:"session" enum:"eventual,session,global" doc:"session: a client always reads its own writes. global: it reads every write that was acknowledged to anybody before its read arrived; the primary is asked for its position first. eventual: any healthy replica will do."`
+	Wait        time.Duration `yaml:"wait" default:"100ms" doc:"How long a read may wait on a replica for the writes it must see, where no replica is known to have them; then it goes to the primary. 0: to the primary at once."`
+	Timeout     time.Duration `yaml:"timeout" default:"0" doc:"A replica that has not begun to answer a read in this time is given up and the read is sent elsewhere, once. 0: never; a read that is merely slow would run twice."`
+	RetryWithin time.Duration `yaml:"retry_within" default:"10s" doc:"A read whose server was lost before it answered is sent to another server, once, if it began no longer ago than this; 0: never."`
 	MaxLag      time.Duration `yaml:"max_lag" default:"10s" doc:"A replica further behind takes no reads; 0 for no bound."`
 }
 
@@ -127,14 +131,15 @@ type Router struct {
 
 // Rule overrides the routing of the statements that match all conditions set.
 type Rule struct {
-	Name    string `yaml:"name" doc:"Shown as the reason."`
-	User    string `yaml:"user" doc:"Account name."`
-	Schema  string `yaml:"schema" doc:"Default schema of the session."`
-	Kind    string `yaml:"kind" doc:"Statement kind, as explain prints it."`
-	Digest  string `yaml:"digest" doc:"Digest, as explain prints it."`
-	Match   string `yaml:"match" doc:"Regular expression on the normalised text."`
-	Target  string `yaml:"target" enum:"primary,replica,deny" doc:"Where to; deny answers with an error."`
-	Message string `yaml:"message" doc:"Error text of target deny."`
+	Name        string `yaml:"name" doc:"Shown as the reason."`
+	User        string `yaml:"user" doc:"Account name."`
+	Schema      string `yaml:"schema" doc:"Default schema of the session."`
+	Kind        string `yaml:"kind" doc:"Statement kind, as explain prints it."`
+	Digest      string `yaml:"digest" doc:"Digest, as explain prints it."`
+	Match       string `yaml:"match" doc:"Regular expression on the normalised text."`
+	Target      string `yaml:"target" enum:",primary,replica,deny" doc:"Where to; deny answers with an error; empty: where the statement goes by itself."`
+	Consistency string `yaml:"consistency" enum:",eventual,session,global" doc:"What the reads see; empty: as without the rule."`
+	Message     string `yaml:"message" doc:"Error text of target deny."`
 }
 
 // Health is the probe of each server.

@@ -523,6 +523,10 @@ func (s *scan) hints(st *Statement) {
 				h.Target = Replica
 			case "server":
 				h.Server = string(value)
+			case "consistency":
+				h.consistency(string(value))
+			case "after":
+				h.After = true
 			default:
 				continue
 			}

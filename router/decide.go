@@ -16,6 +16,8 @@ type Decision struct {
 	Deny   string // not empty: the client gets this error instead
 	Rule   string // name of the rule that decided, if one did
 	server string
+
+	Consistency Consistency // of a read; never unset
 }
 
 // Server is the server that a hint asks for, empty for any.
@@ -24,7 +26,7 @@ func (d Decision) Server() string { return d.server }
 // Decide is the routing table: strongest first an open pin, a hint, the rules,
 // and the statement's own nature. It is pure and allocates nothing.
 func Decide(s *Session, st *Statement, rules *Rules) Decision {
-	d := Decision{Target: st.target, Reason: st.reason, Pin: s.pins | pinsOf(st)}
+	d := Decision{Target: st.target, Reason: st.reason, Pin: s.pins | pinsOf(st), Consistency: s.Consistency}
 	if rules != nil {
 		if r := rules.match(s, st); r != nil {
 			r.apply(&d, st)
@@ -36,6 +38,7 @@ func Decide(s *Session, st *Statement, rules *Rules) Decision {
 	if st.Hint != nil {
 		st.Hint.apply(&d, st)
 	}
+	d.Consistency = d.Consistency.resolve()
 	if st.demoted.Load() && d.Target == Replica {
 		d.Target, d.Reason = Primary, ReasonDemoted
 	}
@@ -121,6 +124,11 @@ func pinsOf(st *Statement) (p Pin) {
 // apply follows a hint as far as it is safe: a hint never sends a write to a
 // replica.
 func (h *Hint) apply(d *Decision, st *Statement) {
+	if h.Consistency != ConsistencyUnset {
+		d.Consistency = h.Consistency
+	} else if h.After && d.Consistency == ConsistencyEventual {
+		d.Consistency = ConsistencySession
+	}
 	switch {
 	case h.Target == Primary:
 		d.Target, d.Reason = Primary, ReasonHint
@@ -134,14 +142,15 @@ type Rules struct{ list []rule }
 
 type rule struct {
 	config.Rule
-	match *regexp.Regexp
+	match       *regexp.Regexp
+	consistency Consistency
 }
 
 // NewRules compiles the rules. The error names the rule at fault.
 func NewRules(cfg config.Router) (*Rules, error) {
 	r := new(Rules)
 	for _, c := range cfg.Rules {
-		compiled := rule{Rule: c}
+		compiled := rule{Rule: c, consistency: ConsistencyOf(c.Consistency)}
 		if c.Match != "" {
 			var err error
 			if compiled.match, err = regexp.Compile(c.Match); err != nil {
@@ -179,7 +188,13 @@ func (r *Rules) match(s *Session, st *Statement) *rule {
 }
 
 func (c *rule) apply(d *Decision, st *Statement) {
+	if c.consistency != ConsistencyUnset {
+		d.Consistency = c.consistency
+	}
 	switch c.Target {
+	case "":
+		d.Rule = c.Name
+		return
 	case "deny":
 		d.Deny = c.Message
 		if d.Deny == "" {

@@ -14,6 +14,8 @@ type Session struct {
 	User   string // account, for rules
 	Schema string // default schema, for rules
 
+	Consistency Consistency // of the account's reads
+
 	status   uint16
 	pins     Pin
 	held     *heldNames
@@ -30,7 +32,7 @@ type heldNames struct {
 // Reset forgets everything but the account: COM_RESET_CONNECTION,
 // COM_CHANGE_USER, or a new session.
 func (s *Session) Reset() {
-	*s = Session{User: s.User, Schema: s.Schema, status: statusAutocommit}
+	*s = Session{User: s.User, Schema: s.Schema, Consistency: s.Consistency, status: statusAutocommit}
 }
 
 // Pinned says why the session keeps its connection, 0 for not at all.

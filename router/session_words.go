@@ -108,6 +108,8 @@ func (c *Classifier) show(p part) *Statement {
 	}
 	word := strings.ToUpper(string(p.raw(i)))
 	switch {
+	case word == "SIGNALBOX" && p.is(i+1, "POSITION") && len(p.tokens) == i+2:
+		return &Statement{Kind: KindShow, target: Local, reason: ReasonSessionValue, Local: []LocalColumn{{LocalPosition, "Position"}}}
 	case word == "WARNINGS" || word == "ERRORS" || word == "COUNT" && p.punct(i+1, '('):
 		return &Statement{Kind: KindShow, target: Same, reason: ReasonDiagnostics}
 	case word == "SESSION" || word == "LOCAL" || word == "VARIABLES":

@@ -91,6 +91,7 @@ const (
 	LocalLastInsertID LocalFunc = iota
 	LocalRowCount
 	LocalConnectionID
+	LocalPosition // SHOW SIGNALBOX POSITION
 )
 
 // LocalColumn is one column of a statement that asks for such things alone.
@@ -107,8 +108,10 @@ type Kill struct {
 
 // Hint is what a comment /* signalbox: … */ asks for.
 type Hint struct {
-	Target Target
-	Server string // server=NAME, empty for any
+	Target      Target
+	Consistency Consistency // consistency=LEVEL, or unset
+	After       bool        // after=TOKEN; the token is found by After
+	Server      string      // server=NAME, empty for any
 }
 
 // Statement is what Classify found out about a text. It is immutable but for
