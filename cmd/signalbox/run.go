@@ -127,7 +127,7 @@ func (a *assembly) run(ctx context.Context) error {
 func (a *assembly) ready() (bool, string) {
 	if w := a.cluster.Gate().Current(); w.Server != nil {
 		return true, w.Server.Name + " takes writes"
-	} else if a.cluster.PickReplica(&backend.Need{}) != nil {
+	} else if a.proxy.Readable() {
 		return true, "reads only: " + w.Sentence
 	} else {
 		return false, w.Sentence
