@@ -25,6 +25,9 @@ var started = time.Now()
 // Now is the time on the clock of Load, since the program's start.
 func Now() time.Duration { return time.Since(started) }
 
+// At is t on the clock of Load.
+func At(t time.Time) time.Duration { return t.Sub(started) }
+
 // Begin counts a statement that is sent.
 func (l *Load) Begin(now time.Duration) {
 	l.outstanding.Add(1)

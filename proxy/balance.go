@@ -37,11 +37,11 @@ func newReads(cfg config.Reads, cluster *backend.Cluster) *reads {
 // fewCandidates is how many candidates lie on the stack; more are allocated.
 const fewCandidates = 12
 
-// choose returns the server for a read with need: a replica, or the primary where
-// it has a share. With nil, why is why it goes to the primary.
-func (r *reads) choose(need *backend.Need) (srv *backend.Server, why router.Why) {
+// choose returns the server for a read with need at the time now, by
+// backend.Now: a replica, or the primary where it has a share. With nil, why is
+// why it goes to the primary.
+func (r *reads) choose(need *backend.Need, now time.Duration) (srv *backend.Server, why router.Why) {
 	snapshot := r.cluster.Snapshot()
-	now := backend.Now()
 	var room [fewCandidates]router.Candidate
 	list := room[:0]
 	why = router.WhyNoReplica
@@ -92,8 +92,9 @@ const replicaPoll = 50 * time.Millisecond
 // goes to the primary.
 func (s *session) readPrimary(w *work, why router.Why) (*serverConn, router.Why, error) {
 	r := s.p.reads
-	never := r.cfg.Primary == "never"
-	if why != router.WhyNoReplica || w.placed || !never && s.p.cluster.Gate().Current().Server == nil {
+	primary := s.p.cluster.Gate().Current().Server
+	never := r.cfg.Primary == "never" || primary != nil && s.p.cluster.Snapshot().Servers[primary.Index].Mode != backend.Enabled
+	if why != router.WhyNoReplica || w.placed || !never && primary == nil {
 		return nil, why, nil
 	}
 	places := r.places
@@ -118,7 +119,7 @@ func (s *session) awaitPlace(w *work, places chan<- struct{}) (*serverConn, rout
 	defer over.Stop()
 	look := time.NewTicker(replicaPoll)
 	defer look.Stop()
-	w.failed = 0
+	w.failed, w.waited = 0, true
 	for {
 		select {
 		case places <- struct{}{}:
@@ -133,7 +134,7 @@ func (s *session) awaitPlace(w *work, places chan<- struct{}) (*serverConn, rout
 			}
 		case <-over.C:
 			r.refused.Inc()
-			return nil, 0, faultNoReplica(&r.cfg)
+			return nil, 0, faultNoReplica(&r.cfg, places == nil)
 		case <-s.ctx.Done():
 			return nil, 0, &Fault{1053, "08S01", "Server shutdown in progress"}
 		}

@@ -27,6 +27,7 @@ type work struct {
 	tries   int
 	on      *serverConn // the only connection it can run on, nil for any
 	placed  bool        // it has one of reads.primary_cap places
+	waited  bool        // for such a place
 }
 
 // begun decides where a statement goes.
@@ -350,9 +351,13 @@ func (s *session) replica(w *work) (*serverConn, router.Why) {
 			need.Open |= 1 << (uint(c.Server.Index) & 63)
 		}
 	}
+	now := backend.At(w.started)
+	if w.tries > 0 || w.waited { // w.started is long ago
+		now = backend.Now()
+	}
 	for range maxTries {
 		need.Exclude = w.failed
-		srv, why := s.p.reads.choose(&need)
+		srv, why := s.p.reads.choose(&need, now)
 		if srv == nil || srv.Role != config.RoleReplica {
 			return nil, why
 		}
@@ -363,6 +368,7 @@ func (s *session) replica(w *work) (*serverConn, router.Why) {
 		}
 		s.log().Info("replica could not be reached", "server", srv.Name, "error", err)
 		w.failed |= 1 << (uint(srv.Index) & 63)
+		now = backend.Now()
 	}
 	return nil, router.WhyNoReplica
 }

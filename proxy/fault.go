@@ -38,10 +38,10 @@ func faultNoServer(what string, err error) *Fault {
 
 // faultNoReplica is for a read that found no place. Drivers take error 1040 for
 // a passing lack.
-func faultNoReplica(cfg *config.Reads) *Fault {
-	if cfg.Primary == "never" {
-		return &Fault{1040, "08004", fmt.Sprintf("signalbox: no replica can serve the read; waited for reads.primary_wait, %s, "+
-			"and reads.primary is never", cfg.PrimaryWait)}
+func faultNoReplica(cfg *config.Reads, never bool) *Fault {
+	if never {
+		return &Fault{1040, "08004", fmt.Sprintf("signalbox: no replica can serve the read, and the primary may not "+
+			"(reads.primary is never, or it is drained); waited for reads.primary_wait, %s", cfg.PrimaryWait)}
 	}
 	return &Fault{1040, "08004", fmt.Sprintf("signalbox: no replica can serve the read, and %d reads run on the primary already "+
 		"(reads.primary_cap); waited for reads.primary_wait, %s", cfg.PrimaryCap, cfg.PrimaryWait)}

@@ -172,7 +172,7 @@ func (p *Proxy) Waiting() int { return int(p.hold.waiting.Load()) }
 
 // Readable tells whether a replica, or the primary by its share, can serve reads.
 func (p *Proxy) Readable() bool {
-	srv, _ := p.reads.choose(&backend.Need{MaxLag: p.cfg.Reads.MaxLag})
+	srv, _ := p.reads.choose(&backend.Need{MaxLag: p.cfg.Reads.MaxLag}, backend.Now())
 	return srv != nil
 }
 
