@@ -110,7 +110,8 @@ const lagGrain = time.Second
 
 // promising tells whether it may have it within need.Wait.
 func (st *Status) promising(need *Need) bool {
-	return need.Wait > 0 && st.Replicates && !st.Server.Fresh.parted.Load() && (st.Lag < lagGrain || st.Lag <= need.Wait) &&
+	f := &st.Server.Fresh
+	return need.Wait > 0 && st.Replicates && !f.parted.Load() && int64(need.Now) >= f.late.Load() && (st.Lag < lagGrain || st.Lag <= need.Wait) &&
 		st.Position.MariaDB() == need.Position.MariaDB() && st.waits()
 }
 

@@ -83,6 +83,7 @@ type Need struct {
 	MaxLag   time.Duration // it may be this far behind; 0 for no bound
 	Since    time.Duration // the last write in Position began then, by Now; 0 for unknown
 	Wait     time.Duration // it need not be known to have Position, if it may have it within this time
+	Now      time.Duration // by Now; for Wait
 }
 
 // Refusal is why a server may not serve a read, from never to not yet.

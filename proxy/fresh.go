@@ -145,7 +145,7 @@ func (s *session) waitFor(w *work, need *backend.Need, now time.Duration) (*back
 	if need.Wait != 0 || w.late {
 		return nil, router.WhyBehind
 	}
-	need.Wait = s.p.cfg.Reads.Wait
+	need.Wait, need.Now = s.p.cfg.Reads.Wait, now
 	srv, why := s.p.reads.choose(need, now)
 	if srv == nil || srv.Role == config.RoleReplica && !srv.Fresh.Turn(now) {
 		return nil, router.WhyBehind

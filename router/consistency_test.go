@@ -77,6 +77,19 @@ func TestShowPosition(t *testing.T) {
 	}
 }
 
+// What is said about the writes that follow is said where they run.
+func TestVariablesOfTheWriter(t *testing.T) {
+	c := NewClassifier(config.Router{})
+	for sql, want := range map[string]Target{
+		"SET sql_log_bin=0": Primary, "SET SESSION sql_log_bin=0": Primary, "SET @@sql_log_bin=0": Primary, "SET @@session.`sql_log_bin`=0": Primary,
+		"SET time_zone='UTC', insert_id=5": Primary, "SET timestamp=1": Primary, "SET time_zone='UTC'": Same, "SET @sql_log_bin=0": Primary,
+	} {
+		if st := c.Classify([]byte(sql), 0); st.target != want {
+			t.Errorf("%s goes to %s, want %s", sql, st.target, want)
+		}
+	}
+}
+
 func FuzzAfter(f *testing.F) {
 	f.Add("/* signalbox: after=0-1-5~abc */ SELECT 1", byte(0))
 	f.Add("SELECT '/* signalbox: after=x */' /* signalbox: after=", byte(3))
