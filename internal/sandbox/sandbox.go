@@ -27,6 +27,7 @@ import (
 type Options struct {
 	Replicas   int  // 0 for two
 	GeneralLog bool // log every statement of every server, see GeneralLog
+	Distant    bool // replicas are reached over a way that Delay makes long
 }
 
 // Cluster is a running cluster: nodes db1 and db2, replicas r1, r2, ….
@@ -36,7 +37,8 @@ type Cluster struct {
 	options  Options
 	nodes    [2]*instance
 	replicas []*instance
-	floating *forwarder // the address that replicas follow
+	floating *forwarder   // the address that replicas follow
+	ways     []*forwarder // to the replicas, with Options.Distant
 
 	mu     sync.Mutex
 	active int // the node whose mysqld runs; -1 for none
@@ -100,8 +102,36 @@ func (c *Cluster) layOut(ctx context.Context, template string) error {
 		}
 		c.replicas = append(c.replicas, c.instance(name, data, ports[4+r], fmt.Sprintf("--server-id=%d", 11+r), "--read-only=ON"))
 	}
-	c.floating, err = newForwarder()
-	return err
+	if c.floating, err = newForwarder(); err != nil || !c.options.Distant {
+		return err
+	}
+	for _, r := range c.replicas {
+		way, err := newForwarder()
+		if err != nil {
+			return err
+		}
+		way.point(fmt.Sprintf("127.0.0.1:%d", r.port))
+		c.ways = append(c.ways, way)
+	}
+	return nil
+}
+
+// Delay holds back, from now on, what clients send to a replica; it needs
+// Options.Distant.
+func (c *Cluster) Delay(replica string, d time.Duration) {
+	for i, r := range c.replicas {
+		if r.name == replica {
+			c.ways[i].delay.Store(int64(d))
+		}
+	}
+}
+
+// address is where the proxy reaches a replica.
+func (c *Cluster) address(replica int) string {
+	if c.options.Distant {
+		return c.ways[replica].address()
+	}
+	return fmt.Sprintf("127.0.0.1:%d", c.replicas[replica].port)
 }
 
 func (c *Cluster) instance(name, data string, port int, args ...string) *instance {
@@ -305,8 +335,8 @@ func (c *Cluster) config(drbd func(node string) string) string {
 	for _, n := range c.nodes {
 		fmt.Fprintf(&b, "  - {name: %s, role: drbd, address: \"127.0.0.1:%d\", drbd: {%s}}\n", n.name, n.port, drbd(n.name))
 	}
-	for _, r := range c.replicas {
-		fmt.Fprintf(&b, "  - {name: %s, role: replica, address: \"127.0.0.1:%d\"}\n", r.name, r.port)
+	for i, r := range c.replicas {
+		fmt.Fprintf(&b, "  - {name: %s, role: replica, address: %q}\n", r.name, c.address(i))
 	}
 	return b.String()
 }
@@ -320,8 +350,10 @@ func (c *Cluster) Stop() {
 		}
 	}
 	group.Wait()
-	if c.floating != nil {
-		c.floating.close()
+	for _, f := range append(c.ways, c.floating) {
+		if f != nil {
+			f.close()
+		}
 	}
 	_ = os.RemoveAll(c.dir)
 }
