@@ -96,9 +96,13 @@ func (t *taker) traffic(sample *sample) {
 	t.failed, t.answered = failed, answered
 	mute := load.Mute(now) > t.c.cfg.Health.Stall
 	switch {
+	case t.s.Role != config.RoleReplica: // who may write is not for live traffic to say
+		if sample.ok {
+			load.Alive(now, sample.status.answered)
+		}
 	case !sample.ok:
 		sample.proven = sample.mute && good == 0 && (failures > 0 || mute)
-	case failures >= uint64(t.c.cfg.Health.Fall) && good == 0 && t.s.Role == config.RoleReplica:
+	case failures >= uint64(t.c.cfg.Health.Fall) && good == 0:
 		sample.ok = false
 		sample.reason = fmt.Sprintf("answers the probe, but %d connections of clients failed and none was answered", failures)
 	default:

@@ -281,8 +281,12 @@ func TestBalancePolicies(t *testing.T) {
 				t.Fatal(err)
 			}
 			since := time.Now()
+			_, early := tr.lap()
 			b.untilUp(t, "r1", false)
-			t.Logf("%-17s r1 was taken out %v after it stalled", policy, time.Since(since).Round(10*time.Millisecond))
+			noticed := time.Since(since)
+			took, errs := tr.lap()
+			failed += len(early) + len(errs)
+			t.Logf("%-17s r1 was taken out %v after it stalled; of %d reads until then p99 %v", policy, noticed.Round(10*time.Millisecond), len(took), at(took, 99))
 			stalled, n := show("r1 stalled")
 			failed += n
 			if err := cluster.Resume("r1"); err != nil {
@@ -368,7 +372,7 @@ func TestReadsWithoutReplicas(t *testing.T) {
 	if err := cluster.Restart(t.Context(), "r1"); err != nil {
 		t.Fatal(err)
 	}
-	b.untilUp(t, "r1", true)
+	b.until(t, "r1 serves", func(*statusOf) bool { return b.portOf(t, "SELECT @@port") == cluster.Port("r1") })
 	reads = b.traffic(t, 16, 5*time.Millisecond, func(int) string { return "SELECT SLEEP(0.01)" })
 	for _, err := range lap("one is back", 2*time.Second) {
 		t.Error(err)
