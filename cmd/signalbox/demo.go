@@ -67,7 +67,7 @@ func (d *demo) run(ctx context.Context, once bool) (err error) {
 	begin := time.Now()
 	d.say("Starting a DRBD pair (db1, db2; the DRBD is a stand-in, the servers are real),")
 	d.say("two replicas (r1, r2) and Signalbox in front of them ...")
-	if d.cluster, err = sandbox.Start(ctx, sandbox.Options{}); err != nil {
+	if d.cluster, err = sandbox.Start(ctx, sandbox.Options{Heartbeat: true}); err != nil {
 		return err
 	}
 	defer d.cluster.Stop()

@@ -28,6 +28,7 @@ type Options struct {
 	Replicas   int  // 0 for two
 	GeneralLog bool // log every statement of every server, see GeneralLog
 	Distant    bool // replicas are reached over a way that Delay makes long
+	Heartbeat  bool // the proxy writes a heartbeat, to tell lag in milliseconds
 }
 
 // Cluster is a running cluster: nodes db1 and db2, replicas r1, r2, ….
@@ -76,6 +77,12 @@ func Start(ctx context.Context, o Options) (c *Cluster, err error) {
 	c.demoteBoth()
 	if err := c.promote(ctx, 0); err != nil {
 		return nil, err
+	}
+	if o.Heartbeat {
+		grant := fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, CREATE ON %s.* TO '%s'@'%%'", Schema, probeUser)
+		if err := c.nodes[0].do(ctx, grant); err != nil {
+			return nil, err
+		}
 	}
 	return c, c.startReplicas(ctx)
 }
@@ -331,7 +338,12 @@ func (c *Cluster) AgentConfig(node, address string) string {
 func (c *Cluster) config(drbd func(node string) string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "listeners:\n  - address: %s\n  - address: unix:%s\nadmin: {address: %q}\n", c.Endpoint(), filepath.Join(c.dir, "proxy.sock"), c.Admin())
-	fmt.Fprintf(&b, "users:\n  - {name: %s, password: %s}\nhealth: {user: %s, password: %s, interval: 200ms}\nservers:\n", AppUser, AppPassword, probeUser, probePass)
+	heartbeat := ""
+	if c.options.Heartbeat {
+		heartbeat = fmt.Sprintf(", heartbeat: {table: %s.heartbeat, write: true, interval: 100ms}", Schema)
+	}
+	fmt.Fprintf(&b, "users:\n  - {name: %s, password: %s}\nhealth: {user: %s, password: %s%s, interval: 200ms}\nservers:\n",
+		AppUser, AppPassword, probeUser, probePass, heartbeat)
 	for _, n := range c.nodes {
 		fmt.Fprintf(&b, "  - {name: %s, role: drbd, address: \"127.0.0.1:%d\", drbd: {%s}}\n", n.name, n.port, drbd(n.name))
 	}

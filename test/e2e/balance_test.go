@@ -407,21 +407,12 @@ func watchSleepers(t *testing.T, c *sandbox.Cluster) (most func() int) {
 	}
 }
 
-// heartbeat lets the probe's account write one, and returns the configuration.
-func heartbeat(t *testing.T, c *sandbox.Cluster) string {
-	t.Helper()
-	if err := c.Exec(t.Context(), c.Active(), "GRANT ALL ON shop.* TO 'signalbox'@'%'"); err != nil {
-		t.Fatal(err)
-	}
-	return ", heartbeat: {table: shop.heartbeat, write: true, interval: 100ms}"
-}
-
 // Lag is told in milliseconds by the heartbeat; a replica that swings around
 // max_lag every second is taken out once and comes back once; a hint may ask for
 // less than the rule.
 func TestLagByHeartbeat(t *testing.T) {
-	cluster := startBalanced(t, sandbox.Options{})
-	b := proxyFor(t, cluster, heartbeat(t, cluster), "reads: {max_lag: 500ms, lag_settle: 3s}\n")
+	cluster := startBalanced(t, sandbox.Options{Heartbeat: true})
+	b := proxyFor(t, cluster, "", "reads: {max_lag: 500ms, lag_settle: 3s}\n")
 	locker, err := openAt(t, fmt.Sprintf("127.0.0.1:%d", cluster.Port("r1"))).Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
