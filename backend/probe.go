@@ -208,6 +208,13 @@ func (p *probe) replication(st *Status) error {
 	st.Replicates = io == "Yes" && sql == "Yes"
 	lag, err := strconv.ParseUint(column("Seconds_Behind_Source", "Seconds_Behind_Master"), 10, 32)
 	st.Lag, st.LagKnown = time.Duration(lag)*time.Second, err == nil
+	switch {
+	case io != "Yes":
+		st.Warning = fmt.Sprintf("it has lost its source (IO thread %s): %s", orDefault(io, "unknown"),
+			orDefault(column("Last_IO_Error"), "no error is given"))
+	case !st.ReadOnly:
+		st.Warning = "its read_only is off: others could write there"
+	}
 	if sql != "Yes" {
 		return &saidError{"its replication has stopped (SQL thread): " + orDefault(column("Last_SQL_Error"), "no error is given")}
 	}

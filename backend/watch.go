@@ -134,6 +134,9 @@ func (t *taker) settle(sample *sample) (st *Status, strict bool) {
 			since = now
 		}
 		st.Server, st.Mode, st.Since, st.Up, st.Reason = s, mode, since, h.up, h.reason
+		if h.up && sample.ok && st.Warning != "" {
+			st.Reason += "; " + st.Warning
+		}
 		st.LastProbe, st.Latency = sample.status.LastProbe, sample.status.Latency
 		next.OwnFault = false
 		for _, other := range c.healths {
