@@ -28,6 +28,7 @@ const patience = time.Minute
 // the steps that cluster managers take.
 type cluster struct {
 	*sandbox.Cluster
+	t                         *testing.T // of the whole test, not a part of it
 	dir, self, binary, socket string
 	files                     map[string]string // an agent's configuration
 	addresses                 map[string]string
@@ -53,7 +54,7 @@ func start(t *testing.T) *cluster {
 		skipped(t, "cluster managers", err)
 	}
 	t.Cleanup(box.Stop)
-	c := &cluster{Cluster: box, files: make(map[string]string), addresses: make(map[string]string), agents: make(map[string]*exec.Cmd), on: make(map[string]bool)}
+	c := &cluster{Cluster: box, t: t, files: make(map[string]string), addresses: make(map[string]string), agents: make(map[string]*exec.Cmd), on: make(map[string]bool)}
 	if c.dir, err = os.MkdirTemp("", "sbm"); err != nil { // short: it has sockets
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// spawn runs the program under test until the test ends.
+// spawn runs the program under test until the whole test ends.
 func (c *cluster) spawn(t *testing.T, name string, args ...string) *exec.Cmd {
 	t.Helper()
 	log, err := os.CreateTemp(c.dir, name)
@@ -109,13 +110,13 @@ func (c *cluster) spawn(t *testing.T, name string, args ...string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	c.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		_ = log.Close()
-		if t.Failed() {
+		if c.t.Failed() {
 			text, _ := os.ReadFile(log.Name())
-			t.Logf("%s:\n%s", name, text)
+			c.t.Logf("%s:\n%s", name, text)
 		}
 	})
 	return cmd
