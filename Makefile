@@ -4,6 +4,7 @@ FUZZTIME ?= 5m
 BENCHFLAGS ?=
 server := mariadbd=mariadb-server-core mariadb-install-db=mariadb-server-core mariadb=mariadb-client
 clients := /usr/lib/python3/dist-packages/pymysql=python3-pymysql /usr/lib/python3/dist-packages/cryptography=python3-cryptography node=nodejs npm=npm
+checkers := shellcheck=shellcheck xmllint=libxml2-utils
 
 .PHONY: help build demo test test-short lab bench lint fuzz clean
 
@@ -19,7 +20,8 @@ demo: ## start a real cluster with the proxy, watch statements being routed, Ctr
 	@PATH="$$PATH:/usr/sbin" bin/signalbox demo
 
 test: ## run all tests; everything that is missing is installed first
-	@scripts/need $(server) $(clients)
+	@scripts/need $(server) $(clients) $(checkers)
+	@scripts/unpack bin/managers heartbeat crmsh keepalived
 	$(GO) vet ./...
 	$(GO) test -race -timeout 10m ./config/... ./router/... ./drbdwatch/... ./backend/... ./proxy/... ./internal/... ./admin/... ./cmd/...
 	SIGNALBOX_E2E=required $(GO) test -timeout 15m ./test/...

@@ -66,7 +66,11 @@ func silent(t *testing.T, name string, args ...string) {
 	if err != nil {
 		skipped(t, name, err)
 	}
-	if out, err := exec.Command(path, args...).CombinedOutput(); err != nil || len(out) > 0 {
+	cmd := exec.Command(path, args...)
+	if strings.Contains(path, unpackedMark) {
+		cmd.Env = unpackedEnv(t)
+	}
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("%s %v: %v: %s", name, args, err, out)
 	}
 }
@@ -143,7 +147,7 @@ func cib(t *testing.T) (file string, env []string) {
 	if cibOnce.text == "" {
 		t.Skip("SKIPPED Pacemaker's own tools: see above")
 	}
-	return write(t, filepath.Join(t.TempDir(), "cib.xml"), cibOnce.text, 0o644), pacemakerEnv(t)
+	return write(t, filepath.Join(t.TempDir(), "cib.xml"), cibOnce.text, 0o644), unpackedEnv(t)
 }
 
 func makeCIB(t *testing.T) (file string, env []string) {
@@ -155,7 +159,7 @@ func makeCIB(t *testing.T) (file string, env []string) {
 	if err != nil {
 		skipped(t, "Pacemaker's own tools", err)
 	}
-	env = pacemakerEnv(t)
+	env = unpackedEnv(t)
 	dir := t.TempDir()
 	text, err := pacemaker(t, env, "cibadmin", "--empty")
 	if err != nil {
@@ -164,7 +168,7 @@ func makeCIB(t *testing.T) (file string, env []string) {
 	file = write(t, filepath.Join(dir, "cib.xml"), text, 0o644)
 	source := write(t, filepath.Join(dir, "all.crm"), "node db1\nnode db2\n"+example(t, "pacemaker/signalbox.crm"), 0o644)
 	args := []string{crm, "-F", "configure", "load", "update", source}
-	if strings.Contains(crm, "bin/managers") {
+	if strings.Contains(crm, unpackedMark) {
 		args = append([]string{"/usr/bin/python3", "testdata/crm.py"}, args[1:]...) // Debian's: its modules are built for it
 	}
 	load := exec.Command(args[0], args[1:]...)

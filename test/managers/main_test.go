@@ -44,8 +44,9 @@ var program = sync.OnceValues(func() (string, error) {
 })
 
 const (
-	examples = "../../examples"
-	unpacked = "../../bin/managers" // see scripts/unpack
+	examples     = "../../examples"
+	unpackedMark = "bin/managers"
+	unpacked     = "../../" + unpackedMark // see scripts/unpack
 )
 
 // skipped says loudly what is not proven here.
@@ -71,8 +72,8 @@ func tool(name string) (string, error) {
 	return "", errors.New("there is no " + name + " here; see scripts/need and scripts/unpack")
 }
 
-// pacemakerEnv lets the programs of the unpacked packages find what they need.
-func pacemakerEnv(t *testing.T) []string {
+// unpackedEnv is an environment that lets the programs of the unpacked packages find what they need.
+func unpackedEnv(t *testing.T) []string {
 	t.Helper()
 	root, err := filepath.Abs(unpacked)
 	if err != nil {

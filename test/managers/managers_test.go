@@ -252,7 +252,7 @@ func keepalived(t *testing.T, c *cluster) {
 	}
 	c.underLoad(t, move("db1", "BACKUP", "db2"))
 	announced(t, c, "db1", "db2")
-	c.underLoad(t, move("db2", "FAULT", "db1"))
+	c.underLoad(t, move("db2", "STOP", "db1"))
 	announced(t, c, "db2", "db1")
 	if _, code := c.run(t, env["db1"], script, "INSTANCE", "mysql", "NONSENSE", "100"); code != 2 {
 		t.Errorf("an unknown state: status %d, want 2", code)
