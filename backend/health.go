@@ -174,7 +174,7 @@ func (p *probe) ask(ctx context.Context) (st Status, err error) {
 		return st, err
 	}
 	defer r.Close()
-	text := func(i int) string { v, _ := r.GetString(0, i); return v }
+	text := func(i int) string { return cell(r.Resultset, i) }
 	st.ReadOnly = text(0) != "0" && !strings.EqualFold(text(0), "OFF")
 	id, _ := strconv.ParseUint(text(1), 10, 32)
 	st.ServerID, st.Version = uint32(id), text(2)
@@ -187,6 +187,13 @@ func (p *probe) ask(ctx context.Context) (st Status, err error) {
 		return st, nil
 	}
 	return st, p.replication(&st)
+}
+
+// cell is a copy of a value of the first row: the library's strings lie in a
+// buffer that it uses again.
+func cell(r *mysql.Resultset, column int) string {
+	v, _ := r.GetString(0, column)
+	return strings.Clone(v)
 }
 
 // replication reads the replica's status. MySQL 8.4 knows only SHOW REPLICA
@@ -206,8 +213,8 @@ func (p *probe) replication(st *Status) error {
 	}
 	column := func(names ...string) string {
 		for _, n := range names {
-			if v, err := r.GetStringByName(0, n); err == nil {
-				return v
+			if i, err := r.NameIndex(n); err == nil {
+				return cell(r.Resultset, i)
 			}
 		}
 		return ""

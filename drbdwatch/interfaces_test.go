@@ -285,3 +285,20 @@ func FuzzReport(f *testing.F) {
 		_ = LocalAll(r.State, nil)
 	})
 }
+
+// A resync's progress is no change; everything else is.
+func TestProgressIsNoChange(t *testing.T) {
+	a, b := healthy, healthy
+	a.OutOfSyncKiB, a.SyncPercent, b.OutOfSyncKiB, b.SyncPercent = 100, 10, 90, 20
+	state := func(d ...Device) *State { return &State{Version: "8.4.11", Devices: d} }
+	if !sameButProgress(state(a), state(b)) || !sameButProgress(nil, nil) {
+		t.Error("progress counts as a change")
+	}
+	for name, other := range map[string]*State{"nil": nil, "a device less": state(), "a role": state(standby),
+		"a flag": state(with(a, func(d *Device) { d.Flags = "s-----" })), "suspension": state(with(a, func(d *Device) { d.Suspended = true })),
+		"a version": {Version: "9.1", Devices: []Device{a}}} {
+		if sameButProgress(state(a), other) || sameButProgress(other, state(a)) {
+			t.Errorf("%s does not count as a change", name)
+		}
+	}
+}

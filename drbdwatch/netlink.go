@@ -171,7 +171,20 @@ func (r *netlinkReader) read() (*State, error) {
 	return crossChecked(r.state, r.proc)
 }
 
-func (r *netlinkReader) state() (*State, error) {
+// state dumps the state, over a new socket after a failure: what is left of a
+// dump that was given up must not be taken for a part of the next.
+func (r *netlinkReader) state() (_ *State, err error) {
+	if r.dump == nil {
+		if r.dump, err = genetlink.Dial(nil); err != nil {
+			return nil, fmt.Errorf("open generic netlink: %w", err)
+		}
+	}
+	defer func() {
+		if err != nil {
+			_ = r.dump.Close()
+			r.dump = nil
+		}
+	}()
 	request := genetlink.Message{Header: genetlink.Header{Command: genlGetInitialState, Version: r.family.Version},
 		Data: []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}}
 	if err := r.dump.SetDeadline(time.Now().Add(dumpTimeout)); err != nil {

@@ -56,6 +56,7 @@ type demo struct {
 	log     *slog.Logger
 	cluster *sandbox.Cluster
 	proxy   *assembly
+	agents  *demoAgents
 	explain explainer
 	names   map[int]string // servers by port
 }
@@ -70,7 +71,10 @@ func (d *demo) run(ctx context.Context, once bool) (err error) {
 		return err
 	}
 	defer d.cluster.Stop()
-	cfg, err := config.Parse("demo", []byte(d.cluster.Config()))
+	if d.agents, err = newDemoAgents(d.cluster, d.log); err != nil {
+		return err
+	}
+	cfg, err := config.Parse("demo", []byte(d.cluster.ConfigAgents(d.agents.addresses)))
 	if err != nil {
 		return err
 	}
@@ -79,12 +83,15 @@ func (d *demo) run(ctx context.Context, once bool) (err error) {
 	}
 	below, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
-	var served error
-	group.Go(func() { served = d.proxy.run(below) })
+	served := make([]error, 1+len(d.agents.serving))
+	group.Go(func() { served[0] = d.proxy.run(below) })
+	for i, serve := range d.agents.serving {
+		group.Go(func() { served[1+i] = serve(below) })
+	}
 	defer func() {
 		cancel()
 		group.Wait()
-		err = errors.Join(err, served)
+		err = errors.Join(append(served, err)...)
 	}()
 	if err := d.await(ctx); err != nil {
 		return err
@@ -240,14 +247,14 @@ func (d *demo) ran() map[string]uint64 { return d.proxy.proxy.Answered() }
 // switchover moves the Primary and shows the writes follow.
 func (d *demo) switchover(ctx context.Context, conn *sql.Conn) error {
 	from := d.cluster.Active()
-	d.say("\nSwitchover: %s is stopped and demoted, the other node promoted and started,", from)
-	d.say("while a client goes on writing ...")
+	d.say("\nSwitchover: it is announced (signalbox notify demote %s), the server there is stopped,", from)
+	d.say("the other node promoted and its server started, while a client goes on writing ...")
 	done := make(chan error, 1)
 	var phases sandbox.Phases
 	begin := time.Now()
 	go func() {
 		var err error
-		phases, err = d.cluster.Switchover(ctx, nil)
+		phases, err = d.move(ctx)
 		done <- err
 	}()
 	worst, failed := time.Duration(0), 0
@@ -270,6 +277,11 @@ func (d *demo) switchover(ctx context.Context, conn *sql.Conn) error {
 	d.say("Done in %d ms (stop %d, promote %d, start %d). The longest write took %d ms; %d failed.", time.Since(begin).Milliseconds(),
 		phases.Stop.Milliseconds(), phases.Promote.Milliseconds(), phases.Start.Milliseconds(), worst.Milliseconds(), failed)
 	return d.statement(ctx, conn, "INSERT INTO orders (item) VALUES ('after')")
+}
+
+// move is what a cluster manager does in a planned switchover.
+func (d *demo) move(ctx context.Context) (sandbox.Phases, error) {
+	return d.cluster.Switchover(ctx, func(node string) error { return d.agents.demote(ctx, node) })
 }
 
 // stay keeps the cluster up and takes single letters.
@@ -308,7 +320,7 @@ Here: s + Enter switches over, b makes a split brain, h heals it, Ctrl-C ends.`,
 func (d *demo) key(ctx context.Context, k string) error {
 	switch k {
 	case "s":
-		_, err := d.cluster.Switchover(ctx, nil)
+		_, err := d.move(ctx)
 		return err
 	case "b":
 		d.cluster.SplitBrain()
