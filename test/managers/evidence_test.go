@@ -106,6 +106,7 @@ func TestVRRPIsNoEvidence(t *testing.T) {
 
 // A failover goes on when the agent is not there, or does not answer.
 func TestFailoverDoesNotWaitForTheAgent(t *testing.T) {
+	t.Parallel()
 	binary, err := program()
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +140,7 @@ func TestFailoverDoesNotWaitForTheAgent(t *testing.T) {
 				if !strings.Contains(out, "WARNING") && call[0] != "keepalived/vrrp" { // which tells syslog
 					t.Errorf("%v with the agent %s gives no warning: %s", call, agent, out)
 				}
-				if took := time.Since(began); took > 40*time.Second { // bounded; 13 s and less on an idle machine
+				if took := time.Since(began); took > 3*time.Minute { // 13 s and less on an idle machine; OCF's wait is set to 600 s
 					t.Errorf("%v with the agent %s took %s", call, agent, took)
 				}
 			})

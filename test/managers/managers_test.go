@@ -13,6 +13,7 @@ import (
 // Each manager moves the database there and back in its own order, under load
 // and without one error; and those that can confirm fencing do so.
 func TestManagersMoveTheDatabase(t *testing.T) {
+	t.Parallel()
 	c := start(t)
 	for _, m := range []struct {
 		name string
