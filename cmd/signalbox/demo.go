@@ -67,7 +67,7 @@ func (d *demo) run(ctx context.Context, once bool) (err error) {
 	begin := time.Now()
 	d.say("Starting a DRBD pair (db1, db2; the DRBD is a stand-in, the servers are real),")
 	d.say("two replicas (r1, r2) and Signalbox in front of them ...")
-	if d.cluster, err = sandbox.Start(ctx, sandbox.Options{}); err != nil {
+	if d.cluster, err = sandbox.Start(ctx, sandbox.Options{Heartbeat: true}); err != nil {
 		return err
 	}
 	defer d.cluster.Stop()
@@ -292,7 +292,8 @@ The cluster stays up. Try, in another terminal:
   mariadb -h %s -P %s -u %s -p%s %s
   curl -s http://%s/metrics | grep ^signalbox
   http://%s/ in a browser: who is Primary and why
-Here: s + Enter switches over, b makes a split brain, h heals it, Ctrl-C ends.`,
+Here: s + Enter switches over, b makes a split brain, h heals it, Ctrl-C ends.
+While statements run, the share of reads and the lag are shown every two seconds.`,
 		host, port, sandbox.AppUser, sandbox.AppPassword, sandbox.Schema, d.cluster.Admin(), d.cluster.Admin())
 	keys := make(chan string)
 	go func() { // ends with the process: a read of a terminal cannot be interrupted
@@ -301,11 +302,18 @@ Here: s + Enter switches over, b makes a split brain, h heals it, Ctrl-C ends.`,
 			keys <- strings.TrimSpace(lines.Text())
 		}
 	}()
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	before := d.reads()
 	for {
 		changed := d.proxy.watch.Changed()
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-tick.C:
+			now := d.reads()
+			d.shares(before, now)
+			before = now
 		case <-changed:
 			a := d.proxy.watch.Current()
 			d.say("  authority: %s (%s) %s", a.Verdict, a.Reason, a.Sentence)
@@ -315,6 +323,36 @@ Here: s + Enter switches over, b makes a split brain, h heals it, Ctrl-C ends.`,
 			}
 		}
 	}
+}
+
+// reads is how many reads each server got.
+func (d *demo) reads() map[string]uint64 {
+	all := make(map[string]uint64)
+	for _, r := range d.proxy.proxy.Reads() {
+		all[r.Server] += r.Count
+	}
+	return all
+}
+
+// shares shows each server's share of the reads in between, and its lag.
+func (d *demo) shares(before, now map[string]uint64) {
+	total, line := uint64(0), ""
+	for name := range now {
+		total += now[name] - before[name]
+	}
+	if total == 0 {
+		return
+	}
+	for _, st := range d.proxy.cluster.Snapshot().Servers {
+		n := now[st.Server.Name] - before[st.Server.Name]
+		switch {
+		case st.LagKnown:
+			line += fmt.Sprintf("   %s %3d %% (lag %d ms)", st.Server.Name, n*100/total, st.Lag.Milliseconds())
+		case n > 0:
+			line += fmt.Sprintf("   %s %3d %%", st.Server.Name, n*100/total)
+		}
+	}
+	d.say("  %5d reads:%s", total, line)
 }
 
 func (d *demo) key(ctx context.Context, k string) error {
