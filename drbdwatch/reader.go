@@ -137,6 +137,19 @@ func (s *State) complete(proc *State) error {
 	return nil
 }
 
+// agrees tells whether s, once completed, says the same of each peer as
+// /proc/drbd does.
+func (s *State) agrees(proc *State) bool {
+	for i := range s.Devices {
+		d := &s.Devices[i]
+		p := proc.device(d.Minor)
+		if p.Configured && (p.CS != d.CS || p.PeerRole != d.PeerRole || p.PeerDisk != d.PeerDisk) {
+			return false
+		}
+	}
+	return true
+}
+
 func (s *State) has(minor int) bool { return s.device(minor).Configured }
 
 // events2Reader follows drbdsetup events2, a child that it owns.

@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -183,11 +184,17 @@ func (c *Cluster) startReplicas(ctx context.Context) error {
 // follow makes a replica follow the floating address.
 func (c *Cluster) follow() []string {
 	host, port, _ := net.SplitHostPort(c.floating.address())
-	if c.prog.mariaDB {
-		return []string{fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='%s', MASTER_PORT=%s, MASTER_USER='%s', MASTER_PASSWORD='%s', "+
+	n, _ := strconv.Atoi(port)
+	return c.prog.follow(host, n)
+}
+
+// follow makes a replica follow a server.
+func (p *program) follow(host string, port int) []string {
+	if p.mariaDB {
+		return []string{fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='%s', MASTER_PORT=%d, MASTER_USER='%s', MASTER_PASSWORD='%s', "+
 			"MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1", host, port, replUser, replPassword), "START SLAVE"}
 	}
-	return []string{fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%s, SOURCE_USER='%s', SOURCE_PASSWORD='%s', "+
+	return []string{fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%d, SOURCE_USER='%s', SOURCE_PASSWORD='%s', "+
 		"SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1, GET_SOURCE_PUBLIC_KEY=1", host, port, replUser, replPassword), "START REPLICA"}
 }
 
@@ -202,7 +209,7 @@ func (c *Cluster) CaughtUp(ctx context.Context) error {
 		question, wait = "SELECT @@gtid_executed", "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 30)"
 	}
 	var position string
-	if err := c.scan(ctx, c.find(at), question, &position); err != nil {
+	if err := c.find(at).scan(ctx, question, &position); err != nil {
 		return err
 	}
 	for _, r := range c.replicas {
@@ -223,7 +230,7 @@ func (c *Cluster) CaughtUp(ctx context.Context) error {
 	return nil
 }
 
-func (c *Cluster) scan(ctx context.Context, i *instance, question string, dest ...any) error {
+func (i *instance) scan(ctx context.Context, question string, dest ...any) error {
 	db, err := i.root()
 	if err != nil {
 		return err
@@ -266,7 +273,7 @@ func (c *Cluster) Exec(ctx context.Context, server string, statements ...string)
 
 // Query asks one server for one value as root, past any proxy.
 func (c *Cluster) Query(ctx context.Context, server, question string, dest ...any) error {
-	return c.scan(ctx, c.find(server), question, dest...)
+	return c.find(server).scan(ctx, question, dest...)
 }
 
 // GeneralLog is every statement that a server got, when Options asked for it.
