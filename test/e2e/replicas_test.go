@@ -234,3 +234,41 @@ func TestOwnNetworkFault(t *testing.T) {
 		t.Errorf("%d events about the network, want its begin and its end", n)
 	}
 }
+
+// reads.primary: with always the primary has its share, with never it serves no
+// read even when no replica can.
+func TestPrimaryShare(t *testing.T) {
+	cluster := startBalanced(t, sandbox.Options{})
+	b := proxyFor(t, cluster, "", "reads: {primary: always, balance: weighted}\n")
+	tr := b.traffic(t, 4, time.Millisecond, pointRead)
+	wait(t, time.Second)
+	line, _, _ := b.window(t, tr, 2*time.Second)
+	tr.end()
+	t.Log("always: ", line)
+	counts := make(map[int]int)
+	for range 60 {
+		counts[b.portOf(t, "SELECT @@port")]++
+	}
+	for _, s := range []string{"db1", "r1", "r2"} {
+		if n := counts[cluster.Port(s)]; n < 5 || n > 40 {
+			t.Errorf("%s served %d of 60 reads, want about 20", s, n)
+		}
+	}
+	b.child.end()
+	b = proxyFor(t, cluster, "", "reads: {primary: never, primary_wait: 500ms}\n")
+	cluster.Kill("r1")
+	cluster.Kill("r2")
+	b.untilUp(t, "r1", false)
+	b.untilUp(t, "r2", false)
+	var port int
+	err := b.db.QueryRowContext(t.Context(), "SELECT @@port").Scan(&port)
+	if code(err) != 1040 || !strings.Contains(err.Error(), "reads.primary is never") {
+		t.Errorf("with never and no replica: port %d, %v", port, err)
+	}
+	if _, err := b.db.ExecContext(t.Context(), "UPDATE b SET v = 3 WHERE id = 2"); err != nil {
+		t.Errorf("a write: %v", err)
+	}
+	if got := b.portOf(t, "/* signalbox: primary */ SELECT @@port"); got != cluster.Port("db1") {
+		t.Errorf("a hint reads from port %d", got)
+	}
+}
