@@ -190,10 +190,13 @@ func (l *Lab) Restore(ctx context.Context, survivor *Node) error {
 			}
 		}
 	}
+	if err := l.both(func(n *Node) error { return n.run(ctx, "ip link set vec0 up && ip link set vec1 up") }); err != nil {
+		return err
+	}
 	if err := l.Fencing(ctx, "dont-care", 5); err != nil {
 		return err
 	}
-	settle := `ip link set vec0 up; ip link set vec1 up; drbdadm resume-io mysql 2>/dev/null
+	settle := `drbdadm resume-io mysql 2>/dev/null
 ip addr del ` + Floating + `/24 dev vec1 2>/dev/null
 kill -9 "$(cat /run/mysqld/pid 2>/dev/null)" 2>/dev/null; i=0
 while mountpoint -q /mnt/data && ! umount /mnt/data && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.1; done
