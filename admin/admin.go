@@ -55,6 +55,8 @@ type Server struct {
 	Running     int      `json:"running"`          // statements now
 	Connections int      `json:"connections"`      // of sessions, for reads
 	AnswerMS    float64  `json:"answer_ms"`        // decaying mean time to answer
+	Free        *int     `json:"connections_free"` // it could still take; nil where it is not known
+	Replicates  bool     `json:"replicates"`       // its replication threads run
 	Share       float64  `json:"read_share"`       // of all reads, 0 to 1
 }
 

@@ -96,7 +96,11 @@ func (c *Cluster) follow(ctx context.Context) {
 	for {
 		changed := c.watch.Changed()
 		a := c.watch.Current()
+		was := c.gate.Current().Server
 		c.gate.Set(drain.next(c.writer(a)))
+		if now := c.gate.Current(); now.Server != was {
+			c.note("writer", now.Server, a.Reason+": "+a.Sentence)
+		}
 		c.reportUse()
 		select {
 		case <-ctx.Done():

@@ -34,10 +34,12 @@ func (c *Conn) End() {
 }
 
 // Lost counts the statement as over because the connection failed: evidence
-// against the server that needs no probe.
+// against the server that needs no probe, unless it was cut by this proxy.
 func (c *Conn) Lost() {
 	c.End()
-	c.Server.fails()
+	if !c.cut.Load() {
+		c.Server.fails()
+	}
 }
 
 // Keep says whether the session is pinned to the connection, so that a server
@@ -86,6 +88,7 @@ func (s *Server) cut(which func(*Conn) bool) (n int) {
 	defer s.mu.Unlock()
 	for c := range s.conns {
 		if which(c) {
+			c.cut.Store(true)
 			abort(c.NetConn)
 			delete(s.conns, c)
 			n++

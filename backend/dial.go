@@ -40,6 +40,7 @@ type Conn struct {
 	running  atomic.Int64 // since when a statement runs, by Now; 0 for none
 	answered bool         // it has begun to answer
 	kept     atomic.Bool  // the session is pinned to it
+	cut      atomic.Bool  // this proxy has closed it under its session
 }
 
 // wanted are the capabilities that DialOptions may ask for and the library can

@@ -89,7 +89,7 @@ func (h *heart) insert() error {
 	if err != nil {
 		return fmt.Errorf("ask %s for its time: %w", h.conn.Server.Name, err)
 	}
-	at, _ := r.GetString(0, 0)
+	at := cell(r.Resultset, 0)
 	r.Close()
 	statement := fmt.Sprintf("INSERT INTO %s (ts, server_id) VALUES ('%s', @@server_id) ON DUPLICATE KEY UPDATE ts = VALUES(ts)", table, at)
 	_, err = h.my.Execute(statement)

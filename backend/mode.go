@@ -100,6 +100,9 @@ func (c *Cluster) saveModes() error {
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(c.cfg.StateDir, 0o750); err != nil {
+		return err
+	}
 	return replaceFile(filepath.Join(c.cfg.StateDir, modesFile), append(text, '\n'))
 }
 

@@ -131,7 +131,7 @@ func (p *probe) ask(ctx context.Context) (st Status, err error) {
 	}
 	defer r.Close()
 	st.asked, st.answered = At(asked), time.Since(asked)
-	text := func(i int) string { v, _ := r.GetString(0, i); return v }
+	text := func(i int) string { return cell(r.Resultset, i) }
 	st.ReadOnly = text(0) != "0" && !strings.EqualFold(text(0), "OFF")
 	id, _ := strconv.ParseUint(text(1), 10, 32)
 	st.ServerID, st.Version = uint32(id), text(2)
@@ -150,6 +150,13 @@ func (p *probe) ask(ctx context.Context) (st Status, err error) {
 	return st, p.replication(&st)
 }
 
+// cell is a copy of a value of the first row: the library's strings lie in a
+// buffer that it uses again.
+func cell(r *mysql.Resultset, column int) string {
+	v, _ := r.GetString(0, column)
+	return strings.Clone(v)
+}
+
 // free is how many connections the server could still take, -1 for unknown.
 func (p *probe) free(most int) int {
 	r, err := p.conn.Execute("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
@@ -157,7 +164,7 @@ func (p *probe) free(most int) int {
 		return -1
 	}
 	defer r.Close()
-	text, _ := r.GetString(0, 1)
+	text := cell(r.Resultset, 1)
 	now, err := strconv.Atoi(text)
 	if err != nil {
 		return -1
@@ -175,8 +182,7 @@ func (p *probe) beat() int64 {
 		return 0
 	}
 	defer r.Close()
-	text, _ := r.GetString(0, 0)
-	return parseBeat(text)
+	return parseBeat(cell(r.Resultset, 0))
 }
 
 // replication reads the replica's status. MySQL 8.4 knows only SHOW REPLICA
@@ -196,8 +202,8 @@ func (p *probe) replication(st *Status) error {
 	}
 	column := func(names ...string) string {
 		for _, n := range names {
-			if v, err := r.GetStringByName(0, n); err == nil {
-				return v
+			if i, err := r.NameIndex(n); err == nil {
+				return cell(r.Resultset, i)
 			}
 		}
 		return ""
@@ -206,6 +212,13 @@ func (p *probe) replication(st *Status) error {
 	st.Replicates = io == "Yes" && sql == "Yes"
 	lag, err := strconv.ParseUint(column("Seconds_Behind_Source", "Seconds_Behind_Master"), 10, 32)
 	st.Lag, st.LagKnown = time.Duration(lag)*time.Second, err == nil
+	switch {
+	case io != "Yes":
+		st.Warning = fmt.Sprintf("it has lost its source (IO thread %s): %s", orDefault(io, "unknown"),
+			orDefault(column("Last_IO_Error"), "no error is given"))
+	case !st.ReadOnly:
+		st.Warning = "its read_only is off: others could write there"
+	}
 	if sql != "Yes" {
 		return &saidError{"its replication has stopped (SQL thread): " + orDefault(column("Last_SQL_Error"), "no error is given")}
 	}

@@ -48,7 +48,8 @@ type Status struct {
 	Reason     string        // why it is up or down, in words
 	Since      time.Duration // since when Up and Mode are as they are, by Now; 0 for since the start
 	ReadOnly   bool
-	Replicates bool // it has a running replication from somewhere
+	Replicates bool   // it has a running replication from somewhere
+	Warning    string // what is wrong with it although it may serve
 	Lag        time.Duration
 	LagKnown   bool
 	LagHeld    time.Duration // Lag as it counts against a max_lag: it falls late, see lagHold

@@ -65,7 +65,6 @@ type taker struct {
 	follower         lagFollower
 	hold             lagHold
 	failed, answered uint64 // of the server's Load, at the last sample
-	noted            string // the last reason that was logged for not being up
 }
 
 // take makes a sample the server's status, and tells the watch.
@@ -96,9 +95,13 @@ func (t *taker) traffic(sample *sample) {
 	t.failed, t.answered = failed, answered
 	mute := load.Mute(now) > t.c.cfg.Health.Stall
 	switch {
+	case t.s.Role != config.RoleReplica: // who may write is not for live traffic to say
+		if sample.ok {
+			load.Alive(now, sample.status.answered)
+		}
 	case !sample.ok:
 		sample.proven = sample.mute && good == 0 && (failures > 0 || mute)
-	case failures >= uint64(t.c.cfg.Health.Fall) && good == 0 && t.s.Role == config.RoleReplica:
+	case failures >= uint64(t.c.cfg.Health.Fall) && good == 0:
 		sample.ok = false
 		sample.reason = fmt.Sprintf("answers the probe, but %d connections of clients failed and none was answered", failures)
 	default:
@@ -130,6 +133,9 @@ func (t *taker) settle(sample *sample) (st *Status, strict bool) {
 			since = now
 		}
 		st.Server, st.Mode, st.Since, st.Up, st.Reason = s, mode, since, h.up, h.reason
+		if h.up && sample.ok && st.Warning != "" {
+			st.Reason += "; " + st.Warning
+		}
 		st.LastProbe, st.Latency = sample.status.LastProbe, sample.status.Latency
 		next.OwnFault = false
 		for _, other := range c.healths {

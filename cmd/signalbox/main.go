@@ -30,7 +30,7 @@ func commands() []command {
 		{"demo", "demo [--once]", "start a real cluster and watch statements being routed", runDemo},
 		{"run", "run -c FILE", "run the proxy", runRun},
 		{"agent", "agent -c FILE [--print]", "publish this DRBD node's state to the proxies", runAgent},
-		{"notify", "notify [-c FILE] [--wait 10s] promote|demote|fenced NODE", "tell the agent what a cluster manager does", runNotify},
+		{"notify", "notify [-c FILE] promote|demote|fenced|unfenced NODE", "tell the agent what a cluster manager does", runNotify},
 		{"server", "server drain|disable|enable|list [NAME] [-c FILE | --admin ADDR]", "take a server out of reads, or back in", runServer},
 		{"check", "check -c FILE", "validate a configuration and show what it means", runCheck},
 		{"version", "version", "print the version", runVersion},

@@ -44,7 +44,10 @@ func (a *assembly) server(st *backend.Status) admin.Server {
 	v := admin.Server{Name: st.Server.Name, Role: st.Server.Role, Address: st.Server.Address, Up: st.Up,
 		Writer: st.Server == a.cluster.Gate().Current().Server, ReadOnly: st.ReadOnly, Position: st.Position.String(),
 		Version: st.Version, Reason: st.Reason, Mode: st.Mode.String(), Running: running, Connections: st.Server.Connections(),
-		AnswerMS: float64(latency) / float64(time.Millisecond)}
+		Replicates: st.Replicates, AnswerMS: float64(latency) / float64(time.Millisecond)}
+	if st.Free >= 0 {
+		v.Free = &st.Free
+	}
 	if st.LagKnown {
 		lag, held := st.Lag.Seconds(), st.LagHeld.Seconds()
 		v.LagSeconds, v.HeldSeconds = &lag, &held

@@ -76,7 +76,7 @@ func one(t *testing.T, c *client.Conn, sql string, args ...any) string {
 func (f *front) delay(t *testing.T, seconds int) {
 	t.Helper()
 	for _, r := range f.replicas() {
-		if err := f.Exec(t.Context(), r, f.Delay(seconds)...); err != nil {
+		if err := f.Exec(t.Context(), r, f.ApplyLater(seconds)...); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -114,9 +114,9 @@ func (f *front) disturb(ctx context.Context, t *testing.T) {
 	for ctx.Err() == nil {
 		r := f.replicas()[random.IntN(2)]
 		if random.IntN(4) == 0 {
-			exec(r, f.Delay(1)...)
+			exec(r, f.ApplyLater(1)...)
 			sleep(2 * time.Second)
-			exec(r, f.Delay(0)...)
+			exec(r, f.ApplyLater(0)...)
 		} else {
 			exec(r, f.Applying(false))
 			sleep(700 * time.Millisecond)
