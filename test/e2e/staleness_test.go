@@ -27,6 +27,7 @@ const staleClients = 24
 type staleness struct {
 	done, stale, onReplica, failed atomic.Int64
 	prepared                       atomic.Int64 // of done
+	pause                          sync.RWMutex // held while replicas catch up: else they never would
 	first                          sync.Once
 	example                        string
 }
@@ -47,6 +48,9 @@ func (r *staleness) pairsOf(ctx context.Context, t *testing.T, db *sql.DB, clien
 		defer ps[i].Close()
 	}
 	for n := int64(1); more(); n++ {
+		r.pause.RLock()
+		//lint:ignore SA2001 only to wait
+		r.pause.RUnlock()
 		var seen int64
 		var server int
 		for {
@@ -96,7 +100,7 @@ func (r *staleness) count(client int, wrote, seen int64, server int) {
 
 // disturb delays replicas and stops their applying, at random, until ctx ends;
 // then they are as before.
-func (f *front) disturb(ctx context.Context, t *testing.T) {
+func (f *front) disturb(ctx context.Context, t *testing.T, r *staleness) {
 	random := rand.New(rand.NewPCG(1, 2))
 	exec := func(server string, statements ...string) {
 		if err := f.Exec(context.WithoutCancel(ctx), server, statements...); err != nil {
@@ -112,17 +116,21 @@ func (f *front) disturb(ctx context.Context, t *testing.T) {
 		}
 	}
 	for ctx.Err() == nil {
-		r := f.replicas()[random.IntN(2)]
+		replica := f.replicas()[random.IntN(2)]
 		if random.IntN(4) == 0 {
-			exec(r, f.ApplyLater(1)...)
+			exec(replica, f.ApplyLater(1)...)
 			sleep(2 * time.Second)
-			exec(r, f.ApplyLater(0)...)
+			exec(replica, f.ApplyLater(0)...)
 		} else {
-			exec(r, f.Applying(false))
+			exec(replica, f.Applying(false))
 			sleep(700 * time.Millisecond)
-			exec(r, f.Applying(true))
+			exec(replica, f.Applying(true))
 		}
-		sleep(2 * time.Second)
+		sleep(time.Second)
+		r.pause.Lock()
+		_ = f.CaughtUp(ctx) // fails while the primary moves
+		r.pause.Unlock()
+		sleep(3 * time.Second)
 	}
 }
 
@@ -178,7 +186,7 @@ func TestStaleness(t *testing.T) {
 	more := func() bool { return r.done.Load() < *pairs && time.Since(began) < *pairsFor && ctx.Err() == nil }
 	var clients, others sync.WaitGroup
 	disturbing, stop := context.WithCancel(ctx)
-	others.Go(func() { f.disturb(disturbing, t) })
+	others.Go(func() { f.disturb(disturbing, t, &r) })
 	for c := range staleClients {
 		clients.Go(func() {
 			for more() {
