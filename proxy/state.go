@@ -110,6 +110,7 @@ const (
 	position               // reports where the write is in the binary log
 	takeover               // the client tracks by itself, and the proxy is blind from here on
 	bind                   // cannot be replayed: true only on this connection
+	passing                // no state: MySQL counts statements so
 )
 
 // effectOf classifies a variable that session tracking reports.
@@ -117,6 +118,8 @@ func effectOf(name []byte) effect {
 	switch string(name) {
 	case "last_gtid":
 		return position
+	case "statement_id":
+		return passing
 	case "session_track_system_variables", "session_track_schema", "session_track_state_change",
 		"session_track_gtids", "session_track_transaction_info":
 		return takeover

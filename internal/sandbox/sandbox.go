@@ -195,7 +195,7 @@ func (p *program) follow(host string, port int) []string {
 			"MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1", host, port, replUser, replPassword), "START SLAVE"}
 	}
 	return []string{fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%d, SOURCE_USER='%s', SOURCE_PASSWORD='%s', "+
-		"SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1, GET_SOURCE_PUBLIC_KEY=1", host, port, replUser, replPassword), "START REPLICA"}
+		"SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=86400, GET_SOURCE_PUBLIC_KEY=1", host, port, replUser, replPassword), "START REPLICA"}
 }
 
 // CaughtUp waits until every running replica has what the active node has.
