@@ -9,7 +9,7 @@ import (
 type Event struct {
 	Seq    uint64    `json:"seq"` // from 1, without gaps
 	Time   time.Time `json:"time"`
-	Kind   string    `json:"kind"` // stable word: up, down, lag, mode, stall, network, writer
+	Kind   string    `json:"kind"` // stable word: up, down, lag, mode, network, writer
 	Server string    `json:"server,omitempty"`
 	Text   string    `json:"text"`
 }

@@ -65,7 +65,6 @@ type taker struct {
 	follower         lagFollower
 	hold             lagHold
 	failed, answered uint64 // of the server's Load, at the last sample
-	noted            string // the last reason that was logged for not being up
 }
 
 // take makes a sample the server's status, and tells the watch.

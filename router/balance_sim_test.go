@@ -223,14 +223,14 @@ func TestSimulatedSkew(t *testing.T) {
 	for _, p := range policies {
 		w := newWorld(p, &simServer{}, &simServer{weight: 2, workers: 8}, &simServer{})
 		w.run(time.Second)
-		equal := w.summary(w.run(4 * time.Second))
+		equal := w.summary(w.run(2 * time.Second))
 		t.Logf("%-17v weights 1 2 1:        %v", p, equal)
 		if p != router.First && (equal.share[1] < 40 || equal.share[1] > 60 || equal.share[0] < 17 || equal.share[2] < 17) {
 			t.Errorf("%v: shares %.0f per cent for the weights 1 2 1", p, equal.share)
 		}
 		w = newWorld(p, &simServer{}, &simServer{mean: 2 * time.Millisecond}, &simServer{})
 		w.run(time.Second)
-		skewed := w.summary(w.run(4 * time.Second))
+		skewed := w.summary(w.run(2 * time.Second))
 		t.Logf("%-17v one four times slower: %v", p, skewed)
 		if p == router.LeastTime && skewed.share[1] > 20 {
 			t.Errorf("the slow one gets %.0f per cent", skewed.share[1])
@@ -243,13 +243,13 @@ func TestSimulatedSlowReplica(t *testing.T) {
 	for _, p := range policies {
 		w := newWorld(p, &simServer{}, &simServer{}, &simServer{})
 		w.run(time.Second)
-		healthy := w.summary(w.run(4 * time.Second))
+		healthy := w.summary(w.run(2 * time.Second))
 		w.servers[0].delay = 20 * time.Millisecond
 		w.run(2 * time.Second) // it is noticed
-		slowed := w.summary(w.run(4 * time.Second))
+		slowed := w.summary(w.run(2 * time.Second))
 		w.servers[0].delay = 0
-		w.run(10 * time.Second)
-		after := w.summary(w.run(4 * time.Second))
+		w.run(7 * time.Second)
+		after := w.summary(w.run(2 * time.Second))
 		t.Logf("%-17v healthy: %v", p, healthy)
 		t.Logf("%-17v slowed:  %v", p, slowed)
 		t.Logf("%-17v after:   %v", p, after)
@@ -271,7 +271,7 @@ func TestSimulatedStalledReplica(t *testing.T) {
 	for _, p := range policies[:2] { // the others look at no load: they go on until the silence is long enough
 		w := newWorld(p, &simServer{}, &simServer{}, &simServer{})
 		w.run(time.Second)
-		healthy := w.summary(w.run(4 * time.Second))
+		healthy := w.summary(w.run(2 * time.Second))
 		w.servers[0].stalled = true
 		w.run(150 * time.Millisecond)
 		caught := len(w.servers[0].stuck)
@@ -279,7 +279,7 @@ func TestSimulatedStalledReplica(t *testing.T) {
 		more := len(w.servers[0].stuck) - caught
 		steered := w.summary(during)
 		w.remove(w.servers[0])
-		gone := w.summary(w.run(4 * time.Second))
+		gone := w.summary(w.run(2 * time.Second))
 		t.Logf("%-17v healthy: %v", p, healthy)
 		t.Logf("%-17v stalled: %v, %d reads were caught, %d later", p, steered, caught, more)
 		t.Logf("%-17v out:     %v", p, gone)
@@ -297,12 +297,12 @@ func TestSimulatedReturningReplica(t *testing.T) {
 	for _, p := range policies {
 		w := newWorld(p, &simServer{}, &simServer{}, &simServer{})
 		w.servers[0].down = true
-		w.run(10 * time.Second)
+		w.run(time.Second)
 		w.servers[0].down, w.servers[0].since = false, w.now
 		first := w.summary(w.run(time.Second))
 		w.run(8 * time.Second)
 		w.run(2 * time.Second)
-		whole := w.summary(w.run(4 * time.Second))
+		whole := w.summary(w.run(2 * time.Second))
 		t.Logf("%-17v first second: %v", p, first)
 		t.Logf("%-17v later:        %v", p, whole)
 		if first.share[0] > 12 {

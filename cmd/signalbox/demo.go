@@ -347,9 +347,9 @@ func (d *demo) shares(before, now map[string]uint64) {
 		n := now[st.Server.Name] - before[st.Server.Name]
 		switch {
 		case st.LagKnown:
-			line += fmt.Sprintf("   %s %3d %% (lag %d ms)", st.Server.Name, n*100/total, st.Lag.Milliseconds())
+			line += fmt.Sprintf("   %s %3d %% (lag %d ms)", st.Server.Name, (n*100+total/2)/total, st.Lag.Milliseconds())
 		case n > 0:
-			line += fmt.Sprintf("   %s %3d %%", st.Server.Name, n*100/total)
+			line += fmt.Sprintf("   %s %3d %%", st.Server.Name, (n*100+total/2)/total)
 		}
 	}
 	d.say("  %5d reads:%s", total, line)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"signalbox/admin"
@@ -65,6 +66,9 @@ func operator(file, address string) (*caller, error) {
 	}
 	if address == "" {
 		return nil, errors.New("the proxy has no HTTP server: set admin.address")
+	}
+	if strings.HasPrefix(address, ":") { // every address of this host
+		address = "127.0.0.1" + address
 	}
 	return &caller{"http://" + address, cfg.Admin.Token.Reveal()}, nil
 }
