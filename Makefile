@@ -3,7 +3,10 @@ GO ?= go
 FUZZTIME ?= 5m
 BENCHFLAGS ?=
 server := mariadbd=mariadb-server-core mariadb-install-db=mariadb-server-core mariadb=mariadb-client
+lab := linux.uml=user-mode-linux drbdadm=drbd-utils ip=iproute2 modprobe=kmod ethtool=ethtool mke2fs=e2fsprogs
+load := sysbench=sysbench haproxy=haproxy
 clients := /usr/lib/python3/dist-packages/pymysql=python3-pymysql /usr/lib/python3/dist-packages/cryptography=python3-cryptography node=nodejs npm=npm
+checkers := shellcheck=shellcheck xmllint=libxml2-utils
 
 .PHONY: help build demo test test-short lab bench lint fuzz clean
 
@@ -19,19 +22,22 @@ demo: ## start a real cluster with the proxy, watch statements being routed, Ctr
 	@PATH="$$PATH:/usr/sbin" bin/signalbox demo
 
 test: ## run all tests; everything that is missing is installed first
-	@scripts/need $(server) $(clients)
+	@scripts/need $(server) $(clients) $(load) $(checkers)
+	@scripts/need $(lab) || test -z "$(CI)"
+	@scripts/unpack bin/managers heartbeat crmsh keepalived
 	$(GO) vet ./...
 	$(GO) test -race -timeout 10m ./config/... ./router/... ./drbdwatch/... ./backend/... ./proxy/... ./internal/... ./admin/... ./cmd/...
-	SIGNALBOX_E2E=required $(GO) test -timeout 15m ./test/...
+	SIGNALBOX_E2E=required SIGNALBOX_LAB=$(if $(CI),required) $(GO) test -timeout 20m ./test/...
 
 test-short: ## the inner loop: no servers
 	$(GO) test -short ./...
 
 lab: ## the tests on real DRBD
+	@scripts/need $(server) $(lab)
 	SIGNALBOX_LAB=required $(GO) test -v -timeout 20m ./test/lab/...
 
 bench: ## micro-benchmarks, and sysbench directly, through HAProxy and through Signalbox
-	@scripts/need $(server) sysbench=sysbench haproxy=haproxy
+	@scripts/need $(server) $(load)
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./router/ ./drbdwatch/ ./internal/wire/ ./test/bench/
 	$(GO) run ./test/bench/compare $(BENCHFLAGS)
 

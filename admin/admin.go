@@ -1,13 +1,13 @@
 // Package admin is the operators' HTTP server: metrics, health, and the state
 // of the cluster as JSON and as a page.
 //
-// It reads snapshots that others publish and changes nothing but through them.
+// It reads snapshots that others publish, and hands what an operator changes to
+// the part concerned.
 package admin
 
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,8 +29,11 @@ type Status struct {
 	Servers   []Server            `json:"servers"`
 	Routes    []Route             `json:"routes"`
 	Clients   int                 `json:"clients"`
-	Waiting   int                 `json:"waiting"`       // statements held for a primary
-	LVS       any                 `json:"lvs,omitempty"` // nil without the role
+	Waiting   int                 `json:"waiting"` // statements held for a primary
+	Reads     []Read              `json:"reads"`
+	OwnFault  bool                `json:"own_network_fault"` // no server answers: this host's network is suspected
+	Events    []Event             `json:"events"`            // the last ones
+	LVS       any                 `json:"lvs,omitempty"`     // nil without the role
 }
 
 // Server is one database server.
@@ -45,6 +48,32 @@ type Server struct {
 	Position   string   `json:"position"`
 	Version    string   `json:"version"`
 	Reason     string   `json:"reason"`
+
+	Mode        string   `json:"mode"`             // enabled, draining, disabled
+	HeldSeconds *float64 `json:"lag_held_seconds"` // what is compared with max_lag
+	Statements  uint64   `json:"statements"`       // answered for clients
+	Running     int      `json:"running"`          // statements now
+	Connections int      `json:"connections"`      // of sessions, for reads
+	AnswerMS    float64  `json:"answer_ms"`        // decaying mean time to answer
+	Free        *int     `json:"connections_free"` // it could still take; nil where it is not known
+	Replicates  bool     `json:"replicates"`       // its replication threads run
+	Share       float64  `json:"read_share"`       // of all reads, 0 to 1
+}
+
+// Read is how many reads a server got for one reason.
+type Read struct {
+	Server string `json:"server"`
+	Why    string `json:"why"`
+	Count  uint64 `json:"count"`
+}
+
+// Event is something that happened.
+type Event struct {
+	Seq    uint64    `json:"seq"` // from 1, without gaps
+	Time   time.Time `json:"time"`
+	Kind   string    `json:"kind"`
+	Server string    `json:"server,omitempty"`
+	Text   string    `json:"text"`
 }
 
 // Route is how many statements went one way.
@@ -60,6 +89,10 @@ type Sources struct {
 	Status func() Status
 	Ready  func() (ready bool, why string)
 	LVS    *LVS // nil without the role
+
+	Events  func(since uint64) []Event      // after number since, oldest first
+	SetMode func(server, mode string) error // an error that is not ErrUnknown is a warning
+	Token   string                          // that changes need; empty: they must come from this host
 }
 
 //go:embed page.html
@@ -78,25 +111,18 @@ func New(src Sources, metrics prometheus.Gatherer) http.Handler {
 		fmt.Fprintln(w, why)
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, src.Status())
+		reply(w, http.StatusOK, src.Status())
 	})
 	if src.LVS != nil {
-		src.LVS.handle(mux)
+		src.LVS.handle(mux, src.guard)
 	}
+	changes(mux, &src)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'")
 		_, _ = w.Write(page)
 	})
 	return mux
-}
-
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	_ = e.Encode(v)
 }
 
 // Run serves handler on ln until ctx ends and every request is answered.

@@ -52,7 +52,7 @@ func New(cfg *config.AgentFile, log *slog.Logger) (*Agent, error) {
 	}
 	a := &Agent{cfg: cfg, log: log, boot: strings.TrimSpace(string(boot)), start: token(), sampled: make(chan struct{}), changed: make(chan struct{}),
 		streams: make(map[*stream]struct{}), sample: drbdwatch.Sample{Err: "not read yet", At: time.Now()}}
-	if a.notices, err = loadNotices(cfg.State, cfg.Leave); err != nil {
+	if a.notices, err = loadNotices(cfg.State, a.boot, cfg.Leave); err != nil {
 		return nil, err
 	}
 	a.source = drbdwatch.NewSource(cfg.Source(), cfg.Poll, a.take)

@@ -72,7 +72,8 @@ func (k *asker) try(ctx context.Context) (d *drbdwatch.Database, err error) {
 		return nil, err
 	}
 	defer r.Close()
-	text := func(i int) string { v, _ := r.GetString(0, i); return v }
+	// The library's strings lie in a buffer that it uses again.
+	text := func(i int) string { v, _ := r.GetString(0, i); return strings.Clone(v) }
 	d = &drbdwatch.Database{Hostname: text(0), DataDir: text(3), UUID: text(4)}
 	d.ServerID, _ = strconv.ParseUint(text(1), 10, 32)
 	d.ReadOnly = text(2) != "0" && !strings.EqualFold(text(2), "OFF")

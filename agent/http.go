@@ -25,7 +25,7 @@ const NoticePath = "/v1/notify"
 
 // Notice is what a cluster manager or fencing agent tells an agent.
 type Notice struct {
-	Action string        `json:"action"` // promote, demote or fenced
+	Action string        `json:"action"` // promote, demote, fenced or unfenced
 	Node   string        `json:"node"`
 	Wait   time.Duration `json:"wait_ns"` // demote: how long to wait for the proxies
 }
@@ -301,6 +301,14 @@ func (a *Agent) notice(ctx context.Context, n *Notice) (*Noticed, error) {
 		if err := a.notices.fence(n.Node); err != nil {
 			return nil, err
 		}
+	case n.Action == "unfenced" && n.Node != "":
+		any, err := a.notices.unfence(n.Node)
+		if err == nil && !any {
+			err = fmt.Errorf("%s was not confirmed to be off", n.Node)
+		}
+		if err != nil {
+			return nil, err
+		}
 	case (n.Action == "promote" || n.Action == "demote") && !own:
 		return nil, fmt.Errorf("this agent speaks for %s, not for %s; tell the agent of that node", a.cfg.Node, n.Node)
 	case n.Action == "promote":
@@ -309,7 +317,7 @@ func (a *Agent) notice(ctx context.Context, n *Notice) (*Noticed, error) {
 		a.forgetAsked()
 		a.notices.demote()
 	default:
-		return nil, fmt.Errorf("%q is none of promote, demote and fenced, or the node is missing", n.Action)
+		return nil, fmt.Errorf("%q is none of promote, demote, fenced and unfenced, or the node is missing", n.Action)
 	}
 	a.tellAll()
 	if n.Action == "demote" {

@@ -16,6 +16,7 @@ import (
 // notices is what cluster managers and fencing agents have told this agent.
 type notices struct {
 	file  string // where confirmed fencing is kept; empty for nowhere
+	boot  string // of this host
 	leave time.Duration
 
 	mu      sync.Mutex // guards what follows
@@ -26,8 +27,17 @@ type notices struct {
 // mostFences bounds the nodes that are confirmed to be off.
 const mostFences = 64
 
-func loadNotices(dir string, leave time.Duration) (*notices, error) {
-	n := &notices{leave: leave}
+// kept is what the file holds.
+type kept struct {
+	Boot   string            `json:"boot"`
+	Fences []drbdwatch.Fence `json:"fences"`
+}
+
+// loadNotices reads what an agent before this one was told. What was told before
+// this host started is dropped: the node that it fenced then may have fenced it
+// since, and be Primary.
+func loadNotices(dir, boot string, leave time.Duration) (*notices, error) {
+	n := &notices{boot: boot, leave: leave}
 	if dir == "" {
 		return n, nil
 	}
@@ -39,11 +49,15 @@ func loadNotices(dir string, leave time.Duration) (*notices, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		return n, nil
 	}
+	var k kept
 	if err == nil {
-		err = json.Unmarshal(text, &n.fences)
+		err = json.Unmarshal(text, &k)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("state_dir: %s: %w; remove the file if no node is fenced", n.file, err)
+	}
+	if k.Boot == boot {
+		n.fences = k.Fences
 	}
 	return n, nil
 }
@@ -53,7 +67,7 @@ func (n *notices) save() error {
 	if n.file == "" {
 		return nil
 	}
-	text, err := json.Marshal(n.fences)
+	text, err := json.Marshal(kept{n.boot, n.fences})
 	if err != nil {
 		return err
 	}
@@ -103,13 +117,22 @@ func (n *notices) fence(node string) error {
 	return n.save()
 }
 
+// unfence takes back what fence recorded, and tells whether there was anything.
+func (n *notices) unfence(node string) (bool, error) {
+	return n.drop(func(f drbdwatch.Fence) bool { return f.Node == node })
+}
+
 // void drops fences whose nodes were seen alive by a proxy, and tells whether
 // there were any.
 func (n *notices) void(ids []string) (bool, error) {
+	return n.drop(func(f drbdwatch.Fence) bool { return slices.Contains(ids, f.ID) })
+}
+
+func (n *notices) drop(which func(drbdwatch.Fence) bool) (bool, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	before := len(n.fences)
-	n.fences = slices.DeleteFunc(n.fences, func(f drbdwatch.Fence) bool { return slices.Contains(ids, f.ID) })
+	n.fences = slices.DeleteFunc(n.fences, which)
 	if len(n.fences) == before {
 		return false, nil
 	}

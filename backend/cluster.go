@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,17 +23,31 @@ type Cluster struct {
 	gate    *Gate
 
 	snapshot atomic.Pointer[Snapshot]
-	mu       sync.Mutex // serialises publishing of snapshots, and guards changed
-	changed  chan struct{}
-	failures *prometheus.CounterVec
+	events   Events
+
+	mu      sync.Mutex // serialises publishing of snapshots, and guards what follows
+	changed chan struct{}
+	healths []*health // by server index
+	beats   beats
+
+	failures, changes *prometheus.CounterVec
 }
 
 // New prepares a cluster; Run starts it.
 func New(cfg *config.Config, watch *drbdwatch.Watch, log *slog.Logger, reg prometheus.Registerer) *Cluster {
 	c := &Cluster{cfg: cfg, watch: watch, log: log, servers: servers(cfg), gate: NewGate(), changed: make(chan struct{})}
+	modes, err := loadModes(cfg.StateDir)
+	if err != nil {
+		log.Error("servers that were drained or disabled are used again", "error", err)
+	}
 	first := &Snapshot{Servers: make([]Status, len(c.servers))}
 	for i, s := range c.servers {
-		first.Servers[i] = Status{Server: s, Reason: "not asked yet"}
+		first.Servers[i] = Status{Server: s, Reason: "not asked yet", Mode: modes[s.Name], Free: -1}
+		h := &health{rise: cfg.Health.Rise, fall: cfg.Health.Fall, damped: true}
+		if s.Role != config.RoleReplica {
+			h.rise, h.damped = 1, false // the authority confirms a writer by samples of its own
+		}
+		c.healths = append(c.healths, h)
 	}
 	c.snapshot.Store(first)
 	c.register(reg)
@@ -55,9 +68,18 @@ func (c *Cluster) Changed() <-chan struct{} {
 // Gate is the way to the writer.
 func (c *Cluster) Gate() *Gate { return c.gate }
 
-// PickReplica chooses a replica that satisfies need, nil when there is none.
-func (c *Cluster) PickReplica(need *Need) *Server {
-	return Pick(c.snapshot.Load(), need, c.cfg.Reads.MaxLag, rand.Uint64())
+// Events are what happened to the servers.
+func (c *Cluster) Events() *Events { return &c.events }
+
+// note logs, counts and keeps an event.
+func (c *Cluster) note(kind string, s *Server, text string) {
+	name := ""
+	if s != nil {
+		name = s.Name
+	}
+	c.log.Info("server", "event", kind, "server", name, "what", text)
+	c.changes.WithLabelValues(name, kind).Inc()
+	c.events.Add(kind, name, text)
 }
 
 // Run probes and follows the authority until ctx ends, then closes the gate. It
@@ -66,6 +88,10 @@ func (c *Cluster) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	for _, s := range c.servers {
 		group.Go(func() { c.probe(ctx, s) })
+	}
+	group.Go(func() { c.tend(ctx) })
+	if c.cfg.Health.Heartbeat.Write {
+		group.Go(func() { c.beat(ctx) })
 	}
 	c.follow(ctx)
 	group.Wait()
@@ -79,7 +105,11 @@ func (c *Cluster) follow(ctx context.Context) {
 	for {
 		changed := c.watch.Changed()
 		a := c.watch.Current()
+		was := c.gate.Current().Server
 		c.gate.Set(drain.next(c.writer(a)))
+		if now := c.gate.Current(); now.Server != was {
+			c.note("writer", now.Server, a.Reason+": "+a.Sentence)
+		}
 		c.reportUse()
 		select {
 		case <-ctx.Done():
@@ -161,82 +191,4 @@ func (d *drain) stop() {
 		d.timer.Stop()
 		d.timer = nil
 	}
-}
-
-// hurry is how often a candidate for the writer is probed while nobody may take
-// writes, so that the database's start ends the pause.
-const hurry = 50 * time.Millisecond
-
-// probe samples one server until ctx ends.
-func (c *Cluster) probe(ctx context.Context, s *Server) {
-	p := &probe{server: s, cfg: c.cfg.Health}
-	defer p.close()
-	h := &health{rise: c.cfg.Health.Rise, fall: c.cfg.Health.Fall}
-	if s.Role != config.RoleReplica {
-		h.rise = 1 // the authority confirms a writer by samples of its own
-	}
-	for {
-		sample := p.run(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		c.take(s, h, &sample)
-		pause := time.NewTimer(c.pause(s))
-		select {
-		case <-ctx.Done():
-			pause.Stop()
-			return
-		case <-pause.C:
-		}
-	}
-}
-
-// pause is the time to the next probe, jittered so that probes of several
-// proxies do not come together.
-func (c *Cluster) pause(s *Server) time.Duration {
-	every := c.cfg.Health.Interval
-	if s.Role != config.RoleReplica && c.gate.Current().Server == nil {
-		every = min(every, hurry)
-	}
-	return every - time.Duration(rand.Int64N(int64(every)/10+1))
-}
-
-// take makes a sample the server's status and tells the watch.
-func (c *Cluster) take(s *Server, h *health, sample *sample) {
-	was, first := h.up, !h.seen
-	h.take(sample)
-	if !sample.ok {
-		c.failures.WithLabelValues(s.Name).Inc()
-	}
-	if sample.ok && s.Role == config.RoleReplica {
-		h.follow(&sample.status, c.gate.Current().Server != nil)
-	}
-	if h.up != was || first {
-		c.log.Info("server", "server", s.Name, "up", h.up, "reason", h.reason)
-	}
-	c.publish(s, h, sample)
-	if s.Role != config.RoleReplica {
-		p := drbdwatch.Probe{Reachable: h.up, Reason: h.reason}
-		if st := &c.Snapshot().Servers[s.Index]; h.up {
-			p.ReadOnly, p.Hostname, p.ServerID, p.UUID = st.ReadOnly, st.Hostname, uint64(st.ServerID), st.UUID
-		}
-		c.watch.ReportProbe(s.Name, p)
-	}
-}
-
-func (c *Cluster) publish(s *Server, h *health, sample *sample) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	old := c.snapshot.Load()
-	next := &Snapshot{Seq: old.Seq + 1, Servers: make([]Status, len(old.Servers))}
-	copy(next.Servers, old.Servers)
-	st := &next.Servers[s.Index]
-	if sample.ok {
-		*st = sample.status
-	}
-	st.Server, st.Up, st.Reason = s, h.up, h.reason
-	st.LastProbe, st.Latency = sample.status.LastProbe, sample.status.Latency
-	c.snapshot.Store(next)
-	close(c.changed)
-	c.changed = make(chan struct{})
 }

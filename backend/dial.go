@@ -36,6 +36,11 @@ type Conn struct {
 	// looks at the Gate, so that whoever closes the Gate first and looks at Busy
 	// then misses no statement.
 	Busy atomic.Bool
+
+	running  atomic.Int64 // since when a statement runs, by Now; 0 for none
+	answered bool         // it has begun to answer
+	kept     atomic.Bool  // the session is pinned to it
+	cut      atomic.Bool  // this proxy has closed it under its session
 }
 
 // wanted are the capabilities that DialOptions may ask for and the library can
@@ -44,8 +49,24 @@ var wanted = []uint32{mysql.CLIENT_FOUND_ROWS, mysql.CLIENT_IGNORE_SPACE, mysql.
 	mysql.CLIENT_MULTI_RESULTS, mysql.CLIENT_PS_MULTI_RESULTS, mysql.CLIENT_SESSION_TRACK, mysql.CLIENT_DEPRECATE_EOF}
 
 // Dial connects and authenticates, and switches on session tracking. ctx bounds
-// all of it. A refusal by the server is a *mysql.MyError in the chain.
-func Dial(ctx context.Context, srv *Server, o DialOptions) (c *Conn, err error) {
+// all of it. A refusal by the server is a *mysql.MyError in the chain. While it
+// lasts it counts as a statement that runs on the server. The connection is
+// given back with Close.
+func Dial(ctx context.Context, srv *Server, o DialOptions) (*Conn, error) {
+	srv.Load.Begin(Now())
+	defer srv.Load.End(false)
+	c, _, err := dial(ctx, srv, o)
+	if err != nil {
+		if !answers(err) && ctx.Err() != context.Canceled {
+			srv.fails()
+		}
+		return nil, err
+	}
+	srv.enter(c)
+	return c, nil
+}
+
+func dial(ctx context.Context, srv *Server, o DialOptions) (c *Conn, my *client.Conn, err error) {
 	var nc net.Conn
 	var extended *extending
 	defer func() {
@@ -69,9 +90,9 @@ func Dial(ctx context.Context, srv *Server, o DialOptions) (c *Conn, err error) 
 		extended = &extending{Conn: conn, wanted: o.MariaDB}
 		return extended, nil
 	}
-	my, err := client.ConnectWithDialer(ctx, srv.Network, srv.Address, o.User, o.Password, o.Schema, dialer, o.configure)
+	my, err = client.ConnectWithDialer(ctx, srv.Network, srv.Address, o.User, o.Password, o.Schema, dialer, o.configure)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", srv.Name, err)
+		return nil, nil, fmt.Errorf("connect to %s: %w", srv.Name, err)
 	}
 	c = &Conn{NetConn: nc, Server: srv, ThreadID: my.GetConnectionID(), Version: my.GetServerVersion()}
 	c.MariaDB = isMariaDB(c.Version)
@@ -79,13 +100,13 @@ func Dial(ctx context.Context, srv *Server, o DialOptions) (c *Conn, err error) 
 	c.Capability = extended.capability & o.Capability
 	if c.Capability&mysql.CLIENT_SESSION_TRACK != 0 {
 		if _, err = my.Execute(trackingSetup(c.MariaDB)); err != nil {
-			return nil, fmt.Errorf("switch on session tracking on %s: %w", srv.Name, err)
+			return nil, nil, fmt.Errorf("switch on session tracking on %s: %w", srv.Name, err)
 		}
 	}
 	if err = nc.SetDeadline(time.Time{}); err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", srv.Name, err)
+		return nil, nil, fmt.Errorf("connect to %s: %w", srv.Name, err)
 	}
-	return c, nil
+	return c, my, nil
 }
 
 // trackingSetup makes the server report what a statement changed. MariaDB

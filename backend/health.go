@@ -1,25 +1,16 @@
 package backend
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"net"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
-
-	"github.com/go-mysql-org/go-mysql/client"
-	"github.com/go-mysql-org/go-mysql/mysql"
-
-	"signalbox/config"
 )
 
 // sample is the outcome of one probe.
 type sample struct {
 	ok      bool
 	refused bool   // nothing listens there: down for certain
+	mute    bool   // no answer at all: it may also be the network
+	proven  bool   // live traffic fails too: one such sample is enough
 	reason  string // why not ok
 	status  Status // what a good probe found
 }
@@ -27,216 +18,84 @@ type sample struct {
 // health turns samples into up and down by rise and fall counts.
 type health struct {
 	rise, fall int
+	damped     bool // each fall within flapWindow of the one before doubles rise
 	up         bool
-	run        int // samples in a row that speak against up
+	run        int  // samples in a row that speak against up
+	mute       bool // the last sample
+	spared     bool // it would be down if this host's network were not suspected
 	reason     string
 	seen       bool
 
-	lag      time.Duration // last known
-	lagKnown bool
-	lostAt   time.Time // since when the lag grows unseen
+	fell  time.Duration // when it last went down
+	flaps int           // falls in a row within flapWindow of each other
 }
 
-// follow keeps a replica's lag known while it has lost its source. With nobody
-// writing it does not grow, so that reads go on through a failover; with a
-// writer it grows by the second.
-func (h *health) follow(st *Status, writing bool) {
-	switch {
-	case st.LagKnown:
-		h.lag, h.lagKnown, h.lostAt = st.Lag, true, time.Time{}
-		return
-	case !h.lagKnown:
-		return
-	case h.lostAt.IsZero() || !writing:
-		h.lostAt = st.LastProbe
-	}
-	st.Lag, st.LagKnown = h.lag+st.LastProbe.Sub(h.lostAt), true
-}
+// A server that falls again and again is trusted again later and later, up to
+// 2^maxFlaps times as many good samples.
+const (
+	flapWindow = time.Minute
+	maxFlaps   = 4
+)
 
 // take is the state machine: the first sample settles it, a refused connection
-// means down at once, and everything else takes its count.
-func (h *health) take(s *sample) {
+// means down at once, and everything else takes its count. With ownFault a server
+// that does not answer is not taken down.
+func (h *health) take(s *sample, now time.Duration, ownFault bool) {
 	first := !h.seen
-	h.seen = true
+	h.seen, h.mute, h.spared = true, s.mute && !s.ok, false
 	if s.ok == h.up {
 		h.run = 0
 	} else {
 		h.run++
 	}
-	need := h.rise
-	if h.up {
-		need = h.fall
-	}
-	if first || s.ok != h.up && (h.run >= need || s.refused) {
-		h.up, h.run = s.ok, 0
+	if first || s.ok != h.up && (h.run >= h.need() || s.refused || s.proven && !s.ok) {
+		if h.up && s.mute && ownFault {
+			h.spared = true
+		} else {
+			h.turn(s.ok, now)
+		}
 	}
 	switch {
 	case !s.ok:
 		h.reason = s.reason
 	case !h.up:
-		h.reason = fmt.Sprintf("answers again, %d of %d", h.run, h.rise)
+		h.reason = fmt.Sprintf("answers again, %d of %d", h.run, h.need())
 	default:
 		h.reason = "answers"
 	}
 }
 
-// probe asks one server, over a connection that it keeps.
-type probe struct {
-	server *Server
-	cfg    config.Health
-	conn   *client.Conn
-	nc     net.Conn
-	query  string
+// need is how many samples in a row it takes to change.
+func (h *health) need() int {
+	if h.up {
+		return h.fall
+	}
+	return h.rise << min(h.flaps, maxFlaps)
 }
 
-// run takes one sample within cfg.Timeout.
-func (p *probe) run(ctx context.Context) (s sample) {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
-	defer cancel()
-	defer func() {
-		if r := recover(); r != nil {
-			p.close()
-			s = sample{reason: fmt.Sprintf("probe: %v", r)}
+func (h *health) turn(up bool, now time.Duration) {
+	if h.up && !up {
+		if h.damped && h.fell != 0 && now-h.fell < flapWindow {
+			h.flaps++
+		} else {
+			h.flaps = 0
 		}
-	}()
-	begin := time.Now()
-	err := p.connect(ctx)
-	if err == nil {
-		s.status, err = p.ask(ctx)
+		h.fell = now
 	}
-	s.status.LastProbe, s.status.Latency = time.Now(), time.Since(begin)
-	if err == nil {
-		s.ok = true
-		return s
-	}
-	p.close()
-	s.refused = errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)
-	s.reason = reason(err)
-	return s
+	h.up, h.run = up, 0
 }
 
-func reason(err error) string {
-	var my *mysql.MyError
-	switch {
-	case errors.As(err, &my) && my.Code == 1045:
-		return "the probe's account is refused: create health.user on the server"
-	case errors.As(err, &my):
-		return my.Message
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "nothing listens there (connection refused)"
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, net.ErrClosed):
-		return "no answer in time"
-	}
-	text, _, _ := strings.Cut(err.Error(), "\n")
-	return text
-}
-
-func (p *probe) connect(ctx context.Context) error {
-	if p.conn != nil {
-		return nil
-	}
-	dialer := func(ctx context.Context, network, address string) (net.Conn, error) {
-		var d net.Dialer
-		nc, err := d.DialContext(ctx, network, address)
-		if err == nil {
-			t, _ := ctx.Deadline()
-			_ = nc.SetDeadline(t)
-			p.nc = nc
+// ownFault tells whether it is rather this host's network that has failed: two
+// or more servers were up, and not one of them answers any more.
+func ownFault(all []*health) bool {
+	up := 0
+	for _, h := range all {
+		if h.up && !h.mute {
+			return false
 		}
-		return nc, err
-	}
-	conn, err := client.ConnectWithDialer(ctx, p.server.Network, p.server.Address, p.cfg.User, p.cfg.Password.Reveal(), "", dialer,
-		func(c *client.Conn) error {
-			c.SetAttributes(map[string]string{"program_name": "signalbox probe"})
-			return nil
-		})
-	if err != nil {
-		return err
-	}
-	p.conn = conn
-	p.query = "SELECT @@global.read_only, @@server_id, @@version, @@global.gtid_executed, @@hostname, @@server_uuid"
-	if isMariaDB(conn.GetServerVersion()) {
-		p.query = "SELECT @@global.read_only, @@server_id, @@version, CONCAT_WS(',', @@global.gtid_slave_pos, @@global.gtid_binlog_pos), @@hostname, ''"
-	}
-	return nil
-}
-
-func isMariaDB(version string) bool { return strings.Contains(strings.ToLower(version), "mariadb") }
-
-// ask runs the probe's queries.
-func (p *probe) ask(ctx context.Context) (st Status, err error) {
-	t, _ := ctx.Deadline()
-	_ = p.nc.SetDeadline(t)
-	stop := context.AfterFunc(ctx, func() { _ = p.nc.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	r, err := p.conn.Execute(p.query)
-	if err != nil {
-		return st, err
-	}
-	defer r.Close()
-	text := func(i int) string { v, _ := r.GetString(0, i); return v }
-	st.ReadOnly = text(0) != "0" && !strings.EqualFold(text(0), "OFF")
-	id, _ := strconv.ParseUint(text(1), 10, 32)
-	st.ServerID, st.Version = uint32(id), text(2)
-	st.Hostname, st.UUID = text(4), text(5)
-	st.MariaDB = isMariaDB(st.Version)
-	if st.Position, err = ParsePosition(text(3)); err != nil {
-		return st, err
-	}
-	if p.server.Role != config.RoleReplica {
-		return st, nil
-	}
-	return st, p.replication(&st)
-}
-
-// replication reads the replica's status. MySQL 8.4 knows only SHOW REPLICA
-// STATUS; MariaDB before 10.5 and MySQL before 8.0.22 only SHOW SLAVE STATUS.
-func (p *probe) replication(st *Status) error {
-	r, err := p.conn.Execute("SHOW REPLICA STATUS")
-	var my *mysql.MyError
-	if errors.As(err, &my) && my.Code == 1064 {
-		r, err = p.conn.Execute("SHOW SLAVE STATUS")
-	}
-	if err != nil {
-		return fmt.Errorf("ask for the replication status: %w", err)
-	}
-	defer r.Close()
-	if r.RowNumber() == 0 {
-		return errors.New("it is no replica: replication is not configured")
-	}
-	column := func(names ...string) string {
-		for _, n := range names {
-			if v, err := r.GetStringByName(0, n); err == nil {
-				return v
-			}
+		if h.up {
+			up++
 		}
-		return ""
 	}
-	io, sql := column("Replica_IO_Running", "Slave_IO_Running"), column("Replica_SQL_Running", "Slave_SQL_Running")
-	st.Replicates = io == "Yes" && sql == "Yes"
-	lag, err := strconv.ParseUint(column("Seconds_Behind_Source", "Seconds_Behind_Master"), 10, 32)
-	st.Lag, st.LagKnown = time.Duration(lag)*time.Second, err == nil
-	if sql != "Yes" {
-		return fmt.Errorf("its replication has stopped (SQL thread): %s", orDefault(column("Last_SQL_Error"), "no error is given"))
-	}
-	return nil
-}
-
-func orDefault(text, fallback string) string {
-	if text == "" {
-		return fallback
-	}
-	return text
-}
-
-// close says goodbye, so that the server counts no aborted connection.
-func (p *probe) close() {
-	if p.conn != nil {
-		_ = p.nc.SetDeadline(time.Now().Add(100 * time.Millisecond))
-		_ = p.conn.Quit()
-	}
-	if p.nc != nil {
-		_ = p.nc.Close()
-	}
-	p.conn, p.nc = nil, nil
+	return up > 1
 }

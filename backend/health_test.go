@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-mysql-org/go-mysql/mysql"
 	"go.uber.org/goleak"
 
 	"signalbox/config"
@@ -26,8 +27,8 @@ func TestRiseAndFall(t *testing.T) {
 	} {
 		h := &health{rise: 2, fall: 3}
 		got := ""
-		for _, s := range tt.samples {
-			h.take(s)
+		for i, s := range tt.samples {
+			h.take(s, time.Duration(i)*time.Second, false)
 			got += map[bool]string{true: "u", false: "d"}[h.up]
 		}
 		if got != tt.want {
@@ -39,10 +40,97 @@ func TestRiseAndFall(t *testing.T) {
 	}
 }
 
+// What a probe keeps must not lie in the library's buffer.
+func TestProbeKeepsCopies(t *testing.T) {
+	r := &mysql.Resultset{Fields: []*mysql.Field{{Type: mysql.MYSQL_TYPE_VAR_STRING}}}
+	values, err := mysql.RowData("\x03db2").ParseText(r.Fields, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Values = append(r.Values, values)
+	got := cell(r, 0)
+	if _, err := mysql.RowData("\x03xyz").ParseText(r.Fields, values); err != nil {
+		t.Fatal(err)
+	}
+	if got != "db2" {
+		t.Fatalf("%q, want db2", got)
+	}
+}
+
+// A server that falls again and again is trusted later and later.
+func TestFlappingServerIsTrustedLater(t *testing.T) {
+	h := &health{rise: 2, fall: 1, damped: true}
+	changes, now := 0, time.Duration(0)
+	step := func(ok bool) {
+		was := h.up
+		now += time.Second
+		h.take(&sample{ok: ok, reason: "bad"}, now, false)
+		if h.up != was {
+			changes++
+		}
+	}
+	step(true)
+	for range 60 { // three seconds up, one down
+		step(false)
+		step(true)
+		step(true)
+		step(true)
+	}
+	if changes > 45 { // 121 without damping
+		t.Errorf("%d changes in four minutes", changes)
+	}
+	for range 2 << maxFlaps {
+		step(true)
+	}
+	if !h.up {
+		t.Error("it is not trusted again after it was good for long")
+	}
+}
+
+// One bad probe is enough when live traffic fails too.
+func TestLiveTrafficProvesAFault(t *testing.T) {
+	h := &health{rise: 2, fall: 3}
+	h.take(&sample{ok: true}, 1, false)
+	h.take(&sample{mute: true, proven: true, reason: "no answer in time"}, 2, false)
+	if h.up {
+		t.Error("still up")
+	}
+}
+
+// When no server answers, none is taken out; one that still fails when another
+// answers again is.
+func TestOwnFaultSparesTheServers(t *testing.T) {
+	all := []*health{{rise: 2, fall: 3}, {rise: 2, fall: 3}, {rise: 2, fall: 3}}
+	take := func(i int, s *sample) {
+		all[i].mute = s.mute
+		all[i].take(s, time.Second, ownFault(all))
+	}
+	good, mute := &sample{ok: true}, &sample{mute: true, reason: "no answer in time"}
+	take(0, good)
+	take(1, good)
+	take(2, &sample{refused: true, reason: "refused"}) // a standby: down from the start
+	for range 10 {
+		take(0, mute)
+		take(1, mute)
+	}
+	if !all[0].up || !all[1].up || !all[0].spared || !all[1].spared {
+		t.Fatalf("%+v %+v: taken out for what is this host's fault", all[0], all[1])
+	}
+	take(0, good)
+	take(1, mute)
+	if !all[0].up || all[0].spared || all[1].up {
+		t.Fatalf("%+v %+v: want the first up and the second down", all[0], all[1])
+	}
+	one := []*health{{up: true, mute: true}}
+	if ownFault(one) {
+		t.Error("with one server nothing can be told")
+	}
+}
+
 // A replica that has lost its source keeps its lag while nobody writes, so that
 // reads go on through a failover, and ages as soon as somebody does.
 func TestLagWithoutASource(t *testing.T) {
-	h, at := &health{}, time.Now()
+	h, at := &lagFollower{}, time.Now()
 	follow := func(known bool, lag time.Duration, after time.Duration, writing bool) Status {
 		st := Status{Lag: lag, LagKnown: known, LastProbe: at.Add(after)}
 		h.follow(&st, writing)
@@ -65,46 +153,53 @@ func TestLagWithoutASource(t *testing.T) {
 	}
 }
 
-func replicas(weights ...int) *Snapshot {
-	s := new(Snapshot)
-	for i, w := range weights {
-		s.Servers = append(s.Servers, Status{Server: &Server{Index: i, Name: string(rune('a' + i)), Role: config.RoleReplica, Weight: w}, Up: true, LagKnown: true})
+func TestOffer(t *testing.T) {
+	fit := func(edit func(*Status)) *Status {
+		st := &Status{Server: &Server{Index: 4, Role: config.RoleReplica}, Up: true, LagKnown: true, LagHeld: time.Second, Position: position(t, "0-1-7")}
+		edit(st)
+		return st
 	}
-	return s
-}
-
-func TestPickByWeight(t *testing.T) {
-	s := replicas(1, 2, 1)
-	count := make(map[string]int)
-	for i := range uint64(4000) {
-		count[Pick(s, &Need{}, 0, i).Name]++
-	}
-	if count["a"] != 1000 || count["b"] != 2000 || count["c"] != 1000 {
-		t.Fatalf("%v, want 1000, 2000 and 1000", count)
-	}
-}
-
-func TestPickOnlyWhatServes(t *testing.T) {
-	s := replicas(1, 1, 1, 1, 1)
-	s.Servers[0].Up = false
-	s.Servers[1].Lag = time.Minute
-	s.Servers[2].LagKnown = false
-	s.Servers[3].Server.Role = config.RoleDRBD
-	s.Servers[4].Position = position(t, "0-1-7")
-	need := Need{Position: position(t, "0-1-7")}
-	for i := range uint64(50) {
-		if got := Pick(s, &need, time.Second, i); got == nil || got.Name != "e" {
-			t.Fatalf("picked %v", got)
+	need := Need{Position: position(t, "0-1-7"), MaxLag: time.Second}
+	for _, tt := range []struct {
+		name string
+		edit func(*Status)
+		need func(*Need)
+		want Refusal
+	}{
+		{"fit", func(*Status) {}, func(*Need) {}, Serves},
+		{"primary", func(st *Status) { st.Server.Role = config.RoleDRBD }, func(*Need) {}, NotReplica},
+		{"excluded", func(*Status) {}, func(n *Need) { n.Exclude = 1 << 4 }, Excluded},
+		{"draining", func(st *Status) { st.Mode = Draining }, func(*Need) {}, Drained},
+		{"disabled", func(st *Status) { st.Mode = Disabled }, func(*Need) {}, Drained},
+		{"down", func(st *Status) { st.Up = false }, func(*Need) {}, Down},
+		{"lag unknown", func(st *Status) { st.LagKnown = false }, func(*Need) {}, LagUnknown},
+		{"lagging", func(st *Status) { st.LagHeld++ }, func(*Need) {}, Lagging},
+		{"no bound", func(st *Status) { st.LagHeld++ }, func(n *Need) { n.MaxLag = 0 }, Serves},
+		{"behind", func(*Status) {}, func(n *Need) { n.Position = position(t, "0-1-8") }, Behind},
+	} {
+		n := need
+		tt.need(&n)
+		st := fit(tt.edit)
+		if got := st.Offer(&n); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+		if a := testing.AllocsPerRun(100, func() { st.Offer(&n) }); a != 0 {
+			t.Errorf("%s: %v allocations", tt.name, a)
 		}
 	}
-	need.Position = position(t, "0-1-8")
-	if got := Pick(s, &need, time.Second, 1); got != nil {
-		t.Fatalf("picked %s, which does not have the position", got.Name)
+}
+
+func TestWarmth(t *testing.T) {
+	st := &Status{Since: 10 * time.Second}
+	for after, want := range map[time.Duration]int{0: 1, 5 * time.Second: 127, 10 * time.Second: 0, time.Hour: 0} {
+		if got := st.Warmth(st.Since+after, 10*time.Second); got != want {
+			t.Errorf("after %v: %d, want %d", after, got, want)
+		}
 	}
-	if got := Pick(s, &Need{Exclude: 1 << 4}, time.Second, 1); got != nil {
-		t.Fatalf("picked %s, which is excluded", got.Name)
+	if (&Status{}).Warmth(0, 10*time.Second) != 0 {
+		t.Error("a server that was there from the start has its whole share")
 	}
-	if n := testing.AllocsPerRun(100, func() { Pick(s, &need, time.Second, 3) }); n != 0 {
-		t.Fatalf("%v allocations", n)
+	if st.Warmth(st.Since, 0) != 0 {
+		t.Error("without a slow start there is none")
 	}
 }

@@ -14,18 +14,29 @@ var (
 	descAgent    = prometheus.NewDesc("signalbox_agent_connected", "1 while the node's agent is heard.", []string{"server"}, nil)
 	descAgentOff = prometheus.NewDesc("signalbox_agent_failures_total", "Streams from the node's agent that ended or did not begin.", []string{"server", "reason"}, nil)
 	descCut      = prometheus.NewDesc("signalbox_write_connections_cut_total", "Write connections closed because their server lost authority.", nil, nil)
+	descHeld     = prometheus.NewDesc("signalbox_server_lag_held_seconds", "The lag that is compared with max_lag: it falls only when the lag has settled.", []string{"server"}, nil)
+	descRunning  = prometheus.NewDesc("signalbox_server_statements_running", "Statements that run on the server now.", []string{"server"}, nil)
+	descAnswer   = prometheus.NewDesc("signalbox_server_answer_seconds", "Decaying mean of the time to an answer's first byte.", []string{"server"}, nil)
+	descConns    = prometheus.NewDesc("signalbox_server_connections", "Connections of sessions to the server, for reads.", []string{"server"}, nil)
+	descFree     = prometheus.NewDesc("signalbox_server_connections_free", "Connections that the server could still take, where it is known.", []string{"server"}, nil)
+	descMode     = prometheus.NewDesc("signalbox_server_mode", "1 for what an operator has set the server to.", []string{"server", "mode"}, nil)
+	descTraffic  = prometheus.NewDesc("signalbox_server_traffic_failures_total", "Connections of clients that failed on the server.", []string{"server"}, nil)
+	descOwnFault = prometheus.NewDesc("signalbox_own_network_fault", "1 while no server answers and this host's own network is suspected.", nil, nil)
 	descSwitches = prometheus.NewDesc("signalbox_writer_switches_total", "How often a writer was opened.", nil, nil)
 )
 
 func (c *Cluster) register(reg prometheus.Registerer) {
 	c.failures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "signalbox_server_probe_failures_total",
 		Help: "Probes that failed."}, []string{"server"})
-	reg.MustRegister(c, c.failures)
+	c.changes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "signalbox_server_events_total",
+		Help: "Changes of a server's state, by kind of event."}, []string{"server", "kind"})
+	reg.MustRegister(c, c.failures, c.changes)
 }
 
 // Describe is prometheus.Collector's.
 func (c *Cluster) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descUp, descLag, descReadOnly, descLatency, descWriter, descEpoch, descVerdict, descSource, descAgent, descAgentOff, descCut, descSwitches} {
+	for _, d := range []*prometheus.Desc{descUp, descLag, descReadOnly, descLatency, descWriter, descEpoch, descVerdict, descSource, descAgent, descAgentOff, descCut, descSwitches,
+		descHeld, descRunning, descAnswer, descConns, descFree, descMode, descTraffic, descOwnFault} {
 		ch <- d
 	}
 }
@@ -44,8 +55,19 @@ func (c *Cluster) Collect(ch chan<- prometheus.Metric) {
 		gauge(descWriter, number(w.Server == st.Server), st.Server.Name)
 		if st.LagKnown {
 			gauge(descLag, st.Lag.Seconds(), st.Server.Name)
+			gauge(descHeld, st.LagHeld.Seconds(), st.Server.Name)
 		}
+		running, latency, _ := st.Server.Load.Load(Now())
+		gauge(descRunning, float64(running), st.Server.Name)
+		gauge(descAnswer, latency.Seconds(), st.Server.Name)
+		gauge(descConns, float64(st.Server.Connections()), st.Server.Name)
+		if st.Free >= 0 {
+			gauge(descFree, float64(st.Free), st.Server.Name)
+		}
+		gauge(descMode, 1, st.Server.Name, st.Mode.String())
+		ch <- prometheus.MustNewConstMetric(descTraffic, prometheus.CounterValue, float64(st.Server.Load.failed.Load()), st.Server.Name)
 	}
+	gauge(descOwnFault, number(snapshot.OwnFault))
 	gauge(descEpoch, float64(w.Epoch))
 	gauge(descVerdict, 1, a.Verdict.String(), a.Reason)
 	for _, n := range a.Nodes {

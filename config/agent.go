@@ -17,7 +17,7 @@ type AgentFile struct {
 	ClientCA string        `yaml:"client_ca_file" doc:"PEM certificates; whoever connects must show one that they signed."`
 	Token    Secret        `yaml:"token" doc:"Bearer token that whoever connects must show."`
 	Insecure bool          `yaml:"insecure" default:"false" doc:"Allow plain HTTP beyond loopback. Anybody on the network can then read this node's state, and confirm fencing that never was."`
-	State    string        `yaml:"state_dir" doc:"Directory in which confirmed fencing is kept across restarts; empty: only in memory."`
+	State    string        `yaml:"state_dir" doc:"Directory in which confirmed fencing is kept while this host is up; empty: only in memory, lost when the agent restarts."`
 	Interval time.Duration `yaml:"heartbeat" default:"250ms" doc:"Most time between two reports."`
 	Poll     time.Duration `yaml:"poll" default:"100ms" doc:"How often DRBD is read beside the kernel's pushes."`
 	Leave    time.Duration `yaml:"leave_timeout" default:"60s" doc:"After notify demote, how long writes are kept away if this node stays Primary."`

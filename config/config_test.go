@@ -110,6 +110,16 @@ func TestFaultsAreNamedWithPlaceAndRemedy(t *testing.T) {
 		{"weight", strings.Replace(minimal, "role: primary,", "role: primary, weight: 0,", 1), "0 is outside 1 to 1000"},
 		{"certificate alone", minimal + "tls: {cert_file: /x}\n", "cert_file and key_file go together"},
 		{"freshness", strings.Replace(minimal, "source: static", "source: static, local_fresh: 50ms", 1), "longer than authority.poll"},
+		{"lag return", minimal + "reads: {lag_return: 0}\n", "0 is outside 1 to 100"},
+		{"primary cap", minimal + "reads: {primary_cap: 0}\n", "set reads.primary to never"},
+		{"zone capacity", minimal + "reads: {zone_capacity: 0}\n", "reads.zone_capacity: it must be more than 0"},
+		{"balance", minimal + "reads: {balance: random}\n", "none of least-time, least-connections, weighted, first"},
+		{"heartbeat without a table", strings.Replace(minimal, "user: probe", "user: probe, heartbeat: {write: true}", 1), "write needs a table"},
+		{"heartbeat table", strings.Replace(minimal, "user: probe", "user: probe, heartbeat: {table: \"a.b; DROP\"}", 1), "is not SCHEMA.TABLE"},
+		{"heartbeat without schema", strings.Replace(minimal, "user: probe", "user: probe, heartbeat: {table: beat}", 1), "is not SCHEMA.TABLE"},
+		{"heartbeat too often", strings.Replace(minimal, "user: probe", "user: probe, heartbeat: {table: a.b, interval: 1ms}", 1), "10ms or more"},
+		{"rule without target", minimal + "router: {rules: [{name: x}]}\n", "a rule needs one"},
+		{"rule with max_lag alone", minimal + "router: {rules: [{name: x, max_lag: 1s}]}\n", ""},
 		{"not YAML", "a: [", "not YAML"},
 	}
 	for _, tt := range tests {

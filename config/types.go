@@ -26,6 +26,8 @@ type Config struct {
 	Limits    Limits     `yaml:"limits" doc:"Bounds that protect the proxy and the servers."`
 	LVS       LVS        `yaml:"lvs" doc:"Virtual services in the kernel, for traffic that does not pass through the proxy. See docs/lvs.md."`
 	Log       Log        `yaml:"log" doc:"Logging, to standard error."`
+	Zone      string     `yaml:"zone" doc:"The zone this proxy is in, such as a data centre; its reads prefer servers of the same zone."`
+	StateDir  string     `yaml:"state_dir" doc:"Directory for what must survive a restart: which servers are drained or disabled. Empty: it is forgotten."`
 }
 
 // Listener is one address that clients connect to.
@@ -36,6 +38,7 @@ type Listener struct {
 // Admin is the operators' HTTP server.
 type Admin struct {
 	Address string `yaml:"address" default:"127.0.0.1:9127" doc:"HOST:PORT of the HTTP server; empty for none."`
+	Token   Secret `yaml:"token" doc:"Bearer token that a request to change something must carry. Empty: such requests are taken from this host only."`
 }
 
 // TLS between clients and the proxy.
@@ -53,12 +56,13 @@ type Auth struct {
 
 // User is one account.
 type User struct {
-	Name            string `yaml:"name" doc:"Account name."`
-	Password        Secret `yaml:"password" doc:"Password; a literal, ${ENV}, or file:/path."`
-	Plugin          string `yaml:"plugin" enum:",caching_sha2_password,mysql_native_password" doc:"Authentication plugin; empty for auth.plugin."`
-	BackendUser     string `yaml:"backend_user" doc:"Account used on the servers, when it differs from name."`
-	BackendPassword Secret `yaml:"backend_password" doc:"Its password; empty: password."`
-	MaxConnections  int    `yaml:"max_connections" default:"0" doc:"Most connections of this user at once; 0 for no limit of its own."`
+	Name            string        `yaml:"name" doc:"Account name."`
+	Password        Secret        `yaml:"password" doc:"Password; a literal, ${ENV}, or file:/path."`
+	Plugin          string        `yaml:"plugin" enum:",caching_sha2_password,mysql_native_password" doc:"Authentication plugin; empty for auth.plugin."`
+	BackendUser     string        `yaml:"backend_user" doc:"Account used on the servers, when it differs from name."`
+	BackendPassword Secret        `yaml:"backend_password" doc:"Its password; empty: password."`
+	MaxConnections  int           `yaml:"max_connections" default:"0" doc:"Most connections of this user at once; 0 for no limit of its own."`
+	MaxLag          time.Duration `yaml:"max_lag" default:"0" doc:"How far behind a replica may be that serves this user; 0: reads.max_lag."`
 }
 
 // Server is one database server.
@@ -66,7 +70,8 @@ type Server struct {
 	Name    string `yaml:"name" doc:"Unique name, used in logs, metrics and hints."`
 	Role    string `yaml:"role" enum:"drbd,replica,primary" doc:"drbd: a node of the DRBD pair. replica: a read replica. primary: the server of authority static, or a candidate of authority read_only."`
 	Address string `yaml:"address" doc:"HOST:PORT or unix:/path of its mysqld."`
-	Weight  int    `yaml:"weight" default:"1" doc:"Share of reads among replicas, 1 to 1000."`
+	Weight  int    `yaml:"weight" default:"1" doc:"Share of reads, 1 to 1000."`
+	Zone    string `yaml:"zone" doc:"The zone it is in, see zone."`
 	DRBD    DRBD   `yaml:"drbd" doc:"Where this node's DRBD state is read. Only for role drbd."`
 }
 
@@ -112,12 +117,6 @@ type Hold struct {
 	Release    int           `yaml:"release" default:"64" doc:"How many of the statements that waited run at once when there is a primary again."`
 }
 
-// Reads is where reads may go.
-type Reads struct {
-	Consistency string        `yaml:"consistency" default:"session" enum:"eventual,session" doc:"session: a client always reads its own writes. eventual: any healthy replica will do."`
-	MaxLag      time.Duration `yaml:"max_lag" default:"10s" doc:"A replica further behind takes no reads; 0 for no bound."`
-}
-
 // Router is how statements are classified.
 type Router struct {
 	SystemSchemas     string   `yaml:"system_schemas" default:"primary" enum:"primary,replica" doc:"Where reads of information_schema, performance_schema, mysql and sys go."`
@@ -128,24 +127,27 @@ type Router struct {
 
 // Rule overrides the routing of the statements that match all conditions set.
 type Rule struct {
-	Name    string `yaml:"name" doc:"Shown as the reason."`
-	User    string `yaml:"user" doc:"Account name."`
-	Schema  string `yaml:"schema" doc:"Default schema of the session."`
-	Kind    string `yaml:"kind" doc:"Statement kind, as explain prints it."`
-	Digest  string `yaml:"digest" doc:"Digest, as explain prints it."`
-	Match   string `yaml:"match" doc:"Regular expression on the normalised text."`
-	Target  string `yaml:"target" enum:"primary,replica,deny" doc:"Where to; deny answers with an error."`
-	Message string `yaml:"message" doc:"Error text of target deny."`
+	Name    string        `yaml:"name" doc:"Shown as the reason."`
+	User    string        `yaml:"user" doc:"Account name."`
+	Schema  string        `yaml:"schema" doc:"Default schema of the session."`
+	Kind    string        `yaml:"kind" doc:"Statement kind, as explain prints it."`
+	Digest  string        `yaml:"digest" doc:"Digest, as explain prints it."`
+	Match   string        `yaml:"match" doc:"Regular expression on the normalised text."`
+	Target  string        `yaml:"target" enum:",primary,replica,deny" doc:"Where to; deny answers with an error. Empty: as without the rule, with its max_lag."`
+	Message string        `yaml:"message" doc:"Error text of target deny."`
+	MaxLag  time.Duration `yaml:"max_lag" default:"0" doc:"How far behind a replica may be that serves these reads; 0: the user's, or reads.max_lag."`
 }
 
 // Health is the probe of each server.
 type Health struct {
-	User     string        `yaml:"user" doc:"Account of the probe; needs REPLICATION CLIENT (MariaDB: also SLAVE MONITOR)."`
-	Password Secret        `yaml:"password" doc:"Its password."`
-	Interval time.Duration `yaml:"interval" default:"1s" doc:"Time between probes of one server."`
-	Timeout  time.Duration `yaml:"timeout" default:"2s" doc:"Longest a probe may take."`
-	Rise     int           `yaml:"rise" default:"2" doc:"Good probes in a row before a server that was down is used."`
-	Fall     int           `yaml:"fall" default:"3" doc:"Bad probes in a row before a server is no longer used."`
+	User      string        `yaml:"user" doc:"Account of the probe; needs REPLICATION CLIENT (MariaDB: also SLAVE MONITOR)."`
+	Password  Secret        `yaml:"password" doc:"Its password."`
+	Interval  time.Duration `yaml:"interval" default:"1s" doc:"Time between probes of one server."`
+	Timeout   time.Duration `yaml:"timeout" default:"2s" doc:"Longest a probe may take."`
+	Rise      int           `yaml:"rise" default:"2" doc:"Good probes in a row before a server that was down is used."`
+	Fall      int           `yaml:"fall" default:"3" doc:"Bad probes in a row before a server is no longer used."`
+	Stall     time.Duration `yaml:"stall" default:"500ms" doc:"A server that owes answers and gives none for this long is probed at once, and one such probe unanswered is enough to no longer use it."`
+	Heartbeat Heartbeat     `yaml:"heartbeat" doc:"A table that tells a replica's lag in milliseconds."`
 }
 
 // Limits protect the proxy and the servers.

@@ -32,6 +32,7 @@ func (d *decoder) validate(c *Config) {
 	d.servers(c)
 	d.authority(c)
 	d.bounds(c)
+	d.reads(c)
 	d.lvs(c)
 	if (c.Agents.CertFile == "") != (c.Agents.KeyFile == "") {
 		d.at("agents", "cert_file and key_file go together; set both or neither")
@@ -41,7 +42,7 @@ func (d *decoder) validate(c *Config) {
 	}
 	for i, r := range c.Router.Rules {
 		path := fmt.Sprintf("router.rules[%d]", i)
-		if r.Target == "" {
+		if r.Target == "" && r.MaxLag == 0 {
 			d.at(path+".target", "a rule needs one: primary, replica or deny")
 		}
 		if r.Name == "" {
@@ -221,6 +222,7 @@ func (d *decoder) bounds(c *Config) {
 	positive("health.timeout", int64(c.Health.Timeout))
 	positive("health.rise", int64(c.Health.Rise))
 	positive("health.fall", int64(c.Health.Fall))
+	positive("health.stall", int64(c.Health.Stall))
 	positive("limits.max_connections", int64(c.Limits.MaxConnections))
 	positive("limits.handshake_timeout", int64(c.Limits.HandshakeTimeout))
 	positive("limits.max_packet", int64(c.Limits.MaxPacket))

@@ -176,6 +176,31 @@ func TestNetlink(t *testing.T) {
 	if s, _ := m.state("8"); s.Devices[0].Peer != "10.0.0.2:7789" {
 		t.Errorf("peer %q", s.Devices[0].Peer)
 	}
+	// What /proc/drbd must say for this to be believed without a dump.
+	s, _ := m.state("8")
+	for text, want := range map[string]bool{"Connected ro:Primary/Secondary ds:UpToDate/UpToDate": true, "WFConnection ro:Primary/Secondary ds:UpToDate/UpToDate": false,
+		"Connected ro:Primary/Unknown ds:UpToDate/UpToDate": false, "Connected ro:Primary/Secondary ds:UpToDate/Outdated": false} {
+		proc, err := ParseProc([]byte(head84 + " 0: cs:" + text + " C r-----\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.agrees(proc); got != want {
+			t.Errorf("agrees with %s: %v", text, got)
+		}
+	}
+	const destroyed = "0800010003000000"
+	take(genlPeerDeviceState, message(t, none, tContext, webPeer, "1780", destroyed))
+	take(genlConnectionState, message(t, none, tContext, webPeer, "1780", destroyed))
+	if got, want := rows(t, m), "0: cs:StandAlone ro:Primary/Unknown ds:UpToDate/DUnknown standalone"; got != want {
+		t.Errorf("without its peer: %s\nwant %s", got, want)
+	}
+	take(genlDeviceState, message(t, minor0, tContext, web, "1780", destroyed))
+	take(genlResourceState, message(t, none, tContext, web, "1780", destroyed))
+	take(genlResourceState, message(t, none, tContext, web, "1780", destroyed))
+	if len(m) != 0 {
+		t.Errorf("still there: %+v", m)
+	}
+	take(genlResourceState, message(t, none, tContext, web, "0f80", "0800010001000000"))
 	// DRBD 9 numbers disk states otherwise, and knows quorum.
 	nine := make(model)
 	if err := nine.message(genlDeviceState, message(t, minor0, tContext, web, "1080", "0800010009000000"+"0500030000000000"), diskNumbers9); err != nil {
@@ -284,4 +309,21 @@ func FuzzReport(f *testing.F) {
 		}
 		_ = LocalAll(r.State, nil)
 	})
+}
+
+// A resync's progress is no change; everything else is.
+func TestProgressIsNoChange(t *testing.T) {
+	a, b := healthy, healthy
+	a.OutOfSyncKiB, a.SyncPercent, b.OutOfSyncKiB, b.SyncPercent = 100, 10, 90, 20
+	state := func(d ...Device) *State { return &State{Version: "8.4.11", Devices: d} }
+	if !sameButProgress(state(a), state(b)) || !sameButProgress(nil, nil) {
+		t.Error("progress counts as a change")
+	}
+	for name, other := range map[string]*State{"nil": nil, "a device less": state(), "a role": state(standby),
+		"a flag": state(with(a, func(d *Device) { d.Flags = "s-----" })), "suspension": state(with(a, func(d *Device) { d.Suspended = true })),
+		"a version": {Version: "9.1", Devices: []Device{a}}} {
+		if sameButProgress(state(a), other) || sameButProgress(other, state(a)) {
+			t.Errorf("%s does not count as a change", name)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package drbdwatch
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -68,6 +69,9 @@ func (p *peer) volume(n int) *peerVolume {
 	return v
 }
 
+// errImplausible: something said does not fit the rest.
+var errImplausible = errors.New("that cannot be right")
+
 // state is the model as devices, one for each volume and peer. A word that no
 // version has is an error: what is not understood must not be believed.
 func (m model) state(version string) (*State, error) {
@@ -77,7 +81,7 @@ func (m model) state(version string) (*State, error) {
 			d := Device{Minor: v.minor, Resource: name, Configured: true, Role: r.role, Disk: v.disk, Quorum: v.quorum,
 				Suspended: r.suspended != "", Cause: r.suspended, ForceIOFailures: r.forced, OutOfSyncKiB: -1, SyncPercent: -1}
 			if v.minor < 0 || !roles[r.role] || !diskStates[v.disk] {
-				return nil, fmt.Errorf("resource %s volume %d: minor %d, role %q, disk %q cannot be right", name, n, v.minor, clip(r.role), clip(v.disk))
+				return nil, fmt.Errorf("resource %s volume %d: minor %d, role %q, disk %q: %w", name, n, v.minor, clip(r.role), clip(v.disk), errImplausible)
 			}
 			if len(r.peers) == 0 {
 				d.CS, d.PeerRole, d.PeerDisk = "StandAlone", "Unknown", "DUnknown"
@@ -90,8 +94,8 @@ func (m model) state(version string) (*State, error) {
 				}
 				d.Peer, d.PeerRole, d.PeerDisk = peerName, p.role, pv.disk
 				if d.CS = combined(p.connection, pv.replication); d.CS == "" || !roles[p.role] || !diskStates[pv.disk] {
-					return nil, fmt.Errorf("resource %s peer %s: connection %q, replication %q, role %q, disk %q cannot be right",
-						name, clip(peerName), clip(p.connection), clip(pv.replication), clip(p.role), clip(pv.disk))
+					return nil, fmt.Errorf("resource %s peer %s: connection %q, replication %q, role %q, disk %q: %w",
+						name, clip(peerName), clip(p.connection), clip(pv.replication), clip(p.role), clip(pv.disk), errImplausible)
 				}
 				s.Devices = append(s.Devices, d)
 			}

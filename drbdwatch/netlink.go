@@ -30,6 +30,10 @@ const (
 	attrDeviceInfo     = 16 // disk state 1, has quorum 3
 	attrConnectionInfo = 17 // connection state 1, role 2
 	attrPeerDeviceInfo = 18 // replication state 1, disk state 2
+	attrNotification   = 23 // type 1
+
+	notifyDestroy   = 3      // enum drbd_notification_type
+	notifyContinues = 0x8000 // a flag in the type: more of the same change follows
 
 	genlHeaderLen = 8 // struct drbd_genlmsghdr: minor, flags
 )
@@ -54,9 +58,10 @@ func numbered(list []string, n uint32) string {
 	return "TOO_LARGE"
 }
 
-// netlinkReader reads DRBD through generic netlink, without a privilege. A push
-// of the events group is taken as a sign to dump the whole state anew, so that a
-// lost or reordered message can do no harm.
+// netlinkReader reads DRBD through generic netlink, without a privilege. What
+// the events group pushes is brought into the last dump, and believed while
+// /proc/drbd says the same; otherwise, and every redump, the whole state is
+// dumped anew, so that a lost or reordered message can do no harm.
 type netlinkReader struct {
 	version string
 	disks   []string
@@ -67,11 +72,22 @@ type netlinkReader struct {
 	pushed  chan struct{}
 	broken  atomic.Pointer[error]
 	done    sync.WaitGroup
+
+	base   model // the last dump and the pushes since; only read uses it
+	dumped time.Time
+
+	mu    sync.Mutex // guards what follows
+	queue []genetlink.Message
+	lost  bool // pushes that are not in queue
 }
 
-// dumpTimeout is the longest that a dump, which the kernel answers at once, may
-// take.
-const dumpTimeout = 500 * time.Millisecond
+const (
+	// dumpTimeout is the longest that a dump may take. The kernel answers at once,
+	// unless it is carrying out a command: both need its netlink lock.
+	dumpTimeout = 500 * time.Millisecond
+	redump      = time.Second
+	mostQueued  = 256 // messages
+)
 
 func openNetlink(procPath string) (_ *netlinkReader, err error) {
 	r := &netlinkReader{proc: &procReader{path: procPath}, pushed: make(chan struct{}, 1)}
@@ -129,7 +145,7 @@ func moduleVersion(procPath string) (string, error) {
 func (r *netlinkReader) listen() {
 	failures := 0
 	for {
-		_, _, err := r.events.Receive()
+		messages, _, err := r.events.Receive()
 		if err != nil {
 			if failures++; errors.Is(err, os.ErrClosed) || failures > 100 {
 				r.broken.Store(&err)
@@ -139,6 +155,13 @@ func (r *netlinkReader) listen() {
 		} else {
 			failures = 0
 		}
+		r.mu.Lock()
+		if r.lost = r.lost || err != nil || len(r.queue)+len(messages) > mostQueued; r.lost {
+			r.queue = nil
+		} else {
+			r.queue = append(r.queue, messages...)
+		}
+		r.mu.Unlock()
 		r.signal()
 	}
 }
@@ -163,15 +186,64 @@ func (r *netlinkReader) close() {
 	r.done.Wait()
 }
 
-// read dumps the state and compares it with /proc/drbd.
+// read returns the state, compared with /proc/drbd.
 func (r *netlinkReader) read() (*State, error) {
 	if err := r.broken.Load(); err != nil {
 		return nil, fmt.Errorf("receive DRBD's events: %w", *err)
 	}
+	if s := r.pushedState(); s != nil {
+		return s, nil
+	}
 	return crossChecked(r.state, r.proc)
 }
 
-func (r *netlinkReader) state() (*State, error) {
+// take empties the queue; ok is false when pushes are missing in it.
+func (r *netlinkReader) take() (queue []genetlink.Message, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	queue, ok = r.queue, !r.lost
+	r.queue, r.lost = nil, false
+	return queue, ok
+}
+
+// pushedState is the state by the last dump and the pushes since, nil when a
+// dump is needed. It waits for no lock of the kernel's: a role is known while
+// the command that changes it still runs.
+func (r *netlinkReader) pushedState() *State {
+	queue, ok := r.take()
+	if !ok || r.base == nil || time.Since(r.dumped) > redump {
+		return nil
+	}
+	for i := range queue {
+		if r.base.message(queue[i].Header.Command, queue[i].Data, r.disks) != nil {
+			return nil
+		}
+	}
+	s, err := r.base.state(r.version)
+	if err != nil {
+		return nil
+	}
+	p, err := r.proc.read()
+	if err != nil || s.complete(p) != nil || !s.agrees(p) {
+		return nil
+	}
+	return s
+}
+
+// state dumps the state, over a new socket after a failure: what is left of a
+// dump that was given up must not be taken for a part of the next.
+func (r *netlinkReader) state() (_ *State, err error) {
+	if r.dump == nil {
+		if r.dump, err = genetlink.Dial(nil); err != nil {
+			return nil, fmt.Errorf("open generic netlink: %w", err)
+		}
+	}
+	defer func() {
+		if err != nil {
+			_ = r.dump.Close()
+			r.dump = nil
+		}
+	}()
 	request := genetlink.Message{Header: genetlink.Header{Command: genlGetInitialState, Version: r.family.Version},
 		Data: []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}}
 	if err := r.dump.SetDeadline(time.Now().Add(dumpTimeout)); err != nil {
@@ -181,6 +253,8 @@ func (r *netlinkReader) state() (*State, error) {
 		return nil, fmt.Errorf("ask for a dump of DRBD's state: %w", err)
 	}
 	m := make(model)
+	r.base = nil
+	r.take() // older than the dump
 	for {
 		messages, _, err := r.dump.Receive()
 		if err != nil {
@@ -188,13 +262,24 @@ func (r *netlinkReader) state() (*State, error) {
 		}
 		for i := range messages {
 			if messages[i].Header.Command == genlInitialStateDone {
-				return m.state(r.version)
+				return r.complete(m)
 			}
 			if err := m.message(messages[i].Header.Command, messages[i].Data, r.disks); err != nil {
 				return nil, err
 			}
 		}
 	}
+}
+
+// complete ends a dump. What was pushed while it was made may be in it or not:
+// then another is needed.
+func (r *netlinkReader) complete(m model) (*State, error) {
+	if queue, ok := r.take(); ok && len(queue) == 0 {
+		r.base, r.dumped = m, time.Now()
+	} else {
+		r.signal()
+	}
+	return m.state(r.version)
 }
 
 // message brings one netlink message into the model. It ignores commands that
@@ -214,8 +299,16 @@ func (m model) message(command uint8, data []byte, disks []string) error {
 	if err != nil || len(context[2]) == 0 {
 		return fmt.Errorf("DRBD netlink message %d names no resource (%v)", command, err)
 	}
-	r := m.resource(cString(context[2]))
-	number := int(value(context[1]))
+	name, number := cString(context[2]), int(value(context[1]))
+	notification, err := attributes(top[attrNotification])
+	if err != nil {
+		return fmt.Errorf("DRBD netlink message %d: %w", command, err)
+	}
+	if value(notification[1])&^notifyContinues == notifyDestroy {
+		m.destroy(command, name, number, address(context[4]))
+		return nil
+	}
+	r := m.resource(name)
 	switch command {
 	case genlResourceState:
 		info, err := attributes(top[attrResourceInfo])
@@ -254,6 +347,25 @@ func (m model) message(command uint8, data []byte, disks []string) error {
 		v.replication, v.disk = numbered(replicationNumbers, value(info[1])), numbered(disks, value(info[2]))
 	}
 	return nil
+}
+
+// destroy takes out of the model what no longer exists.
+func (m model) destroy(command uint8, name string, volume int, peerAddress string) {
+	r := m[name]
+	if r == nil {
+		return
+	}
+	p := r.peers[peerAddress]
+	switch {
+	case command == genlResourceState:
+		delete(m, name)
+	case command == genlDeviceState:
+		delete(r.volumes, volume)
+	case command == genlConnectionState:
+		delete(r.peers, peerAddress)
+	case command == genlPeerDeviceState && p != nil:
+		delete(p.volumes, volume)
+	}
 }
 
 // attributes splits b by type; nil has none.

@@ -82,6 +82,10 @@ func crossChecked(read func() (*State, error), proc *procReader) (*State, error)
 	var conflict error
 	for range 4 {
 		s, err := read()
+		if errors.Is(err, errImplausible) {
+			conflict = err // a dump is not atomic: an object went while it was made
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -96,7 +100,7 @@ func crossChecked(read func() (*State, error), proc *procReader) (*State, error)
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("two views of this node contradict each other: %w", conflict)
+	return nil, fmt.Errorf("this node's views contradict each other: %w", conflict)
 }
 
 // complete adds to s what only /proc/drbd says, and reports a contradiction.
@@ -131,6 +135,19 @@ func (s *State) complete(proc *State) error {
 		}
 	}
 	return nil
+}
+
+// agrees tells whether s, once completed, says the same of each peer as
+// /proc/drbd does.
+func (s *State) agrees(proc *State) bool {
+	for i := range s.Devices {
+		d := &s.Devices[i]
+		p := proc.device(d.Minor)
+		if p.Configured && (p.CS != d.CS || p.PeerRole != d.PeerRole || p.PeerDisk != d.PeerDisk) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *State) has(minor int) bool { return s.device(minor).Configured }

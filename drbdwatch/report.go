@@ -119,6 +119,6 @@ func (s *State) check() error {
 
 // sameReport tells whether r says what f knows already. The caller holds f.mu.
 func sameReport(f *feed, r *Report) bool {
-	return f.sample.Err == r.Err && f.leaving == r.Leaving && f.boot == r.Boot && reflect.DeepEqual(f.sample.State, r.State) &&
+	return f.sample.Err == r.Err && f.leaving == r.Leaving && f.boot == r.Boot && sameButProgress(f.sample.State, r.State) &&
 		reflect.DeepEqual(f.database, r.Database) && reflect.DeepEqual(f.fences, r.Fences)
 }

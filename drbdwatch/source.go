@@ -3,8 +3,9 @@ package drbdwatch
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
-	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,7 +77,11 @@ func (s *Source) follow(ctx context.Context, r reader, last *Sample) error {
 		} else {
 			failures = 0
 		}
-		s.give(sample, last)
+		// After a read that took too long nothing is known to have changed: the
+		// sample before counts until it is too old.
+		if !errors.Is(err, os.ErrDeadlineExceeded) || last.State == nil {
+			s.give(sample, last)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -88,9 +93,21 @@ func (s *Source) follow(ctx context.Context, r reader, last *Sample) error {
 
 func (s *Source) give(sample Sample, last *Sample) {
 	changed := sample.Err != last.Err || sample.Source != last.Source ||
-		sample.State != last.State && !reflect.DeepEqual(sample.State, last.State)
+		!sameButProgress(sample.State, last.State)
 	*last = sample
 	s.take(sample, changed)
+}
+
+// sameButProgress tells whether two states differ at most in how far a resync
+// has come, which changes no decision.
+func sameButProgress(a, b *State) bool {
+	if a == b || a == nil || b == nil {
+		return a == b
+	}
+	return a.Version == b.Version && slices.EqualFunc(a.Devices, b.Devices, func(d, e Device) bool {
+		d.OutOfSyncKiB, d.SyncPercent = e.OutOfSyncKiB, e.SyncPercent
+		return d == e
+	})
 }
 
 // open opens the source that the configuration names. For auto that is netlink

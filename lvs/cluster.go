@@ -33,6 +33,8 @@ func replicaVerdict(st *backend.Status, maxLag time.Duration) Verdict {
 	switch {
 	case !st.Up:
 		return Verdict{Why: st.Reason}
+	case st.Server.Role == config.RoleReplica && st.Mode != backend.Enabled:
+		return Verdict{Why: "an operator has taken it out of reads (signalbox server enable)"}
 	case st.Server.Role == config.RoleReplica && maxLag > 0 && !st.LagKnown:
 		return Verdict{Why: "how far it is behind is not known"}
 	case st.Server.Role == config.RoleReplica && maxLag > 0 && st.Lag > maxLag:

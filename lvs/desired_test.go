@@ -164,6 +164,7 @@ func TestFromCluster(t *testing.T) {
 		"well":        {backend.Status{Up: true, LagKnown: true, Lag: time.Second}, Verdict{true, "as it is"}},
 		"down":        {backend.Status{LagKnown: true}, Verdict{false, "as it is"}},
 		"unknown lag": {backend.Status{Up: true}, Verdict{false, "how far it is behind is not known"}},
+		"disabled":    {backend.Status{Up: true, LagKnown: true, Mode: backend.Disabled}, Verdict{false, "an operator has taken it out of reads (signalbox server enable)"}},
 		"behind":      {backend.Status{Up: true, LagKnown: true, Lag: 2 * time.Second}, Verdict{false, "it is more than 1s behind (lvs.max_lag)"}},
 	} {
 		if got := replica(tt.st); got != tt.want {

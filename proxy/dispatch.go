@@ -9,6 +9,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/mysql"
 
 	"signalbox/backend"
+	"signalbox/config"
 	"signalbox/internal/wire"
 	"signalbox/router"
 )
@@ -25,6 +26,8 @@ type work struct {
 	failed  uint64    // bit i: server i was lost under it
 	tries   int
 	on      *serverConn // the only connection it can run on, nil for any
+	placed  bool        // it has one of reads.primary_cap places
+	waited  bool        // for such a place
 }
 
 // begun decides where a statement goes.
@@ -55,6 +58,7 @@ func (s *session) run1(st *router.Statement, request []byte, kind wire.AnswerKin
 // dispatch finds the server for w, sends it there and relays the answer,
 // elsewhere again where that is safe.
 func (s *session) dispatch(w *work) error {
+	defer s.p.reads.leave(w)
 	for {
 		c, err := s.connect(w)
 		if err != nil {
@@ -202,6 +206,7 @@ func (s *session) finish(w *work, c *serverConn) error {
 	} else {
 		s.anchor = nil
 	}
+	c.Keep(s.anchor == c || w.prep != nil && w.prep.on == c)
 	if c == s.primary && !w.st.IsRead {
 		s.place(w, c)
 	}
@@ -286,7 +291,7 @@ func (s *session) connect(w *work) (*serverConn, error) {
 	return c, nil
 }
 
-func (s *session) choose(w *work) (*serverConn, error) {
+func (s *session) choose(w *work) (c *serverConn, err error) {
 	if w.on != nil {
 		return w.on, nil
 	}
@@ -305,9 +310,17 @@ func (s *session) choose(w *work) (*serverConn, error) {
 		return s.anchor, nil
 	}
 	if target == router.Replica {
-		if c := s.replica(w); c != nil {
-			return c, nil
+		c, why := s.replica(w)
+		if c == nil {
+			c, why, err = s.readPrimary(w, why)
 		}
+		if c != nil || err != nil {
+			return c, err
+		}
+		if c, err = s.writer(w); err == nil {
+			s.p.reads.count(c.Server, why)
+		}
+		return c, err
 	}
 	return s.writer(w)
 }
@@ -323,30 +336,53 @@ func (s *session) usable(c *serverConn) bool {
 	return s.p.cluster.Snapshot().Servers[c.Server.Index].Up
 }
 
-// replica returns a connection to a replica that has the session's writes, nil
-// when none can be had.
-func (s *session) replica(w *work) *serverConn {
+// replica returns a connection to a replica that has the session's writes. With
+// none it says why the read goes to the primary.
+func (s *session) replica(w *work) (*serverConn, router.Why) {
 	if s.unplaced {
-		return nil
+		return nil, router.WhyUnplaced
+	}
+	need := backend.Need{Position: s.written, Server: w.d.Server(), MaxLag: w.d.MaxLag}
+	if need.MaxLag == 0 {
+		need.MaxLag = s.p.cfg.Reads.MaxLag
+	}
+	for _, c := range s.others {
+		if c.broken == nil {
+			need.Open |= 1 << (uint(c.Server.Index) & 63)
+		}
+	}
+	now := backend.At(w.started)
+	if w.tries > 0 || w.waited { // w.started is long ago
+		now = backend.Now()
 	}
 	for range maxTries {
-		need := backend.Need{Position: s.written, Exclude: w.failed, Server: w.d.Server()}
-		srv := s.p.cluster.PickReplica(&need)
-		if srv == nil {
-			return nil
+		need.Exclude = w.failed
+		srv, why := s.p.reads.choose(&need, now)
+		if srv == nil || srv.Role != config.RoleReplica {
+			return nil, why
 		}
-		if c := s.open(srv); c != nil {
-			return c
-		}
-		c, err := s.dial(srv, 0)
+		c, err := s.toReplica(srv)
 		if err == nil {
-			s.others = append(s.others, c)
-			return c
+			s.p.reads.count(srv, why)
+			return c, why
 		}
 		s.log().Info("replica could not be reached", "server", srv.Name, "error", err)
 		w.failed |= 1 << (uint(srv.Index) & 63)
+		now = backend.Now()
 	}
-	return nil
+	return nil, router.WhyNoReplica
+}
+
+// toReplica returns the session's connection to srv, a new one where it has none.
+func (s *session) toReplica(srv *backend.Server) (*serverConn, error) {
+	if c := s.open(srv); c != nil {
+		return c, nil
+	}
+	c, err := s.dial(srv, 0)
+	if err == nil {
+		s.others = append(s.others, c)
+	}
+	return c, err
 }
 
 // open returns the session's live connection to srv, nil for none.
@@ -394,7 +430,7 @@ func (s *session) writer(w *work) (*serverConn, error) {
 					s.primary = c
 					return c, nil
 				}
-				_ = c.NetConn.Close()
+				c.Close()
 				continue
 			}
 			if my := (*mysql.MyError)(nil); errors.As(err, &my) && my.Code != 1040 && my.Code != 1053 {

@@ -3,6 +3,8 @@ package proxy
 import (
 	"errors"
 	"fmt"
+
+	"signalbox/config"
 )
 
 // Fault is an error that a client is told: a MySQL error number, its SQLSTATE
@@ -32,6 +34,17 @@ func faultNoPrimary(sentence string) *Fault {
 
 func faultNoServer(what string, err error) *Fault {
 	return &Fault{1290, "HY000", fmt.Sprintf("signalbox: cannot reach %s: %v", what, err)}
+}
+
+// faultNoReplica is for a read that found no place. Drivers take error 1040 for
+// a passing lack.
+func faultNoReplica(cfg *config.Reads, never bool) *Fault {
+	if never {
+		return &Fault{1040, "08004", fmt.Sprintf("signalbox: no replica can serve the read, and the primary may not "+
+			"(reads.primary is never, or it is drained); waited for reads.primary_wait, %s", cfg.PrimaryWait)}
+	}
+	return &Fault{1040, "08004", fmt.Sprintf("signalbox: no replica can serve the read, and %d reads run on the primary already "+
+		"(reads.primary_cap); waited for reads.primary_wait, %s", cfg.PrimaryCap, cfg.PrimaryWait)}
 }
 
 func faultTransactionLost(server, why string) *Fault {

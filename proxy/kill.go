@@ -43,7 +43,7 @@ func (s *session) killOn(c *serverConn) error {
 	if err != nil {
 		return err
 	}
-	defer conn.NetConn.Close()
+	defer conn.Close()
 	k := newServerConn(conn, s.start)
 	sql := fmt.Sprintf("KILL QUERY %d", c.ThreadID)
 	return k.command(wire.AnswerQuery, wire.ComQuery, []byte(sql), nil)

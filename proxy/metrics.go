@@ -24,7 +24,7 @@ type metrics struct {
 	routes                         [router.Kinds][router.Targets][router.Reasons]atomic.Uint64
 	answered                       [64]atomic.Uint64 // statements, by server index
 	statements, clients, waiting   *prometheus.Desc
-	byServer                       *prometheus.Desc
+	byServer, reads, readsWaiting  *prometheus.Desc
 	p                              *Proxy
 }
 
@@ -50,9 +50,11 @@ func newMetrics(p *Proxy, reg prometheus.Registerer) *metrics {
 			Help: "Errors that the proxy itself gave to clients, by MySQL error number."}, []string{"code"}),
 		statements: prometheus.NewDesc("signalbox_statements_total", "Statements by kind, target and reason of the route.",
 			[]string{"kind", "target", "reason"}, nil),
-		byServer: prometheus.NewDesc("signalbox_server_statements_total", "Statements of clients that a server answered.", []string{"server"}, nil),
-		clients:  prometheus.NewDesc("signalbox_clients", "Client connections now.", nil, nil),
-		waiting:  prometheus.NewDesc("signalbox_hold_waiting", "Statements waiting for a primary now.", nil, nil),
+		byServer:     prometheus.NewDesc("signalbox_server_statements_total", "Statements of clients that a server answered.", []string{"server"}, nil),
+		reads:        prometheus.NewDesc("signalbox_reads_total", "Reads by server and what decided for it.", []string{"server", "why"}, nil),
+		readsWaiting: prometheus.NewDesc("signalbox_reads_waiting", "Reads waiting for a replica or a place at the primary now.", nil, nil),
+		clients:      prometheus.NewDesc("signalbox_clients", "Client connections now.", nil, nil),
+		waiting:      prometheus.NewDesc("signalbox_hold_waiting", "Statements waiting for a primary now.", nil, nil),
 	}
 	latency := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "signalbox_statement_seconds",
 		Help:    "Time from a statement's arrival to its answer's end, by target.",
@@ -61,7 +63,7 @@ func newMetrics(p *Proxy, reg prometheus.Registerer) *metrics {
 		m.latency[t] = latency.WithLabelValues(router.Target(t).String())
 	}
 	reg.MustRegister(m.panics, m.declined, m.retried, m.held, m.holdRefused, m.holdExpired, m.holdDry, m.holdSeconds, m.accepted,
-		m.rejected, m.faults, latency, m)
+		m.rejected, m.faults, latency, p.reads.waited, p.reads.refused, m)
 	return m
 }
 
@@ -76,6 +78,8 @@ func (m *metrics) fault(code uint16) { m.faults.WithLabelValues(strconv.Itoa(int
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.statements
 	ch <- m.byServer
+	ch <- m.reads
+	ch <- m.readsWaiting
 	ch <- m.clients
 	ch <- m.waiting
 }
@@ -88,6 +92,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for name, n := range m.p.Answered() {
 		ch <- prometheus.MustNewConstMetric(m.byServer, prometheus.CounterValue, float64(n), name)
 	}
+	for _, r := range m.p.Reads() {
+		ch <- prometheus.MustNewConstMetric(m.reads, prometheus.CounterValue, float64(r.Count), r.Server, r.Why)
+	}
+	ch <- prometheus.MustNewConstMetric(m.readsWaiting, prometheus.GaugeValue, float64(m.p.reads.waiting.Load()))
 	ch <- prometheus.MustNewConstMetric(m.clients, prometheus.GaugeValue, float64(m.p.Clients()))
 	ch <- prometheus.MustNewConstMetric(m.waiting, prometheus.GaugeValue, float64(m.p.Waiting()))
 }
@@ -107,6 +115,24 @@ func (m *metrics) routed() []Routed {
 				if n := m.routes[k][t][r].Load(); n > 0 {
 					list = append(list, Routed{router.Kind(k).String(), router.Target(t).String(), router.Reason(r).String(), n})
 				}
+			}
+		}
+	}
+	return list
+}
+
+// Read is how many reads ran on a server for one reason.
+type Read struct {
+	Server, Why string
+	Count       uint64
+}
+
+// Reads lists where reads went and what decided.
+func (p *Proxy) Reads() (list []Read) {
+	for _, st := range p.cluster.Snapshot().Servers {
+		for why := range router.Whys {
+			if n := p.reads.counts[st.Server.Index&63][why].Load(); n > 0 {
+				list = append(list, Read{st.Server.Name, router.Why(why).String(), n})
 			}
 		}
 	}

@@ -34,6 +34,7 @@ type Proxy struct {
 	rules      *router.Rules
 	metrics    *metrics
 	hold       *hold
+	reads      *reads
 	fixed      fixedStatements
 
 	mu       sync.Mutex // guards sessions
@@ -55,6 +56,7 @@ func New(cfg *config.Config, cluster *backend.Cluster, log *slog.Logger, reg pro
 	p := &Proxy{cfg: cfg, log: log, cluster: cluster, rules: rules, sessions: make(map[uint32]*session)}
 	p.classifier = router.NewClassifier(cfg.Router)
 	p.hold = newHold(cfg.Hold)
+	p.reads = newReads(cfg.Reads, cluster)
 	p.metrics = newMetrics(p, reg)
 	p.fixed = fixedStatements{
 		use:       p.classifier.Classify([]byte("USE a"), 0),
@@ -167,6 +169,12 @@ func (p *Proxy) Clients() int {
 
 // Waiting is the number of statements that wait for a primary.
 func (p *Proxy) Waiting() int { return int(p.hold.waiting.Load()) }
+
+// Readable tells whether a replica, or the primary by its share, can serve reads.
+func (p *Proxy) Readable() bool {
+	srv, _ := p.reads.choose(&backend.Need{MaxLag: p.cfg.Reads.MaxLag}, backend.Now())
+	return srv != nil
+}
 
 // Answered is how many statements of clients each server has answered.
 func (p *Proxy) Answered() map[string]uint64 {

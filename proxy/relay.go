@@ -26,12 +26,21 @@ func (s *session) exchange(c *serverConn, request []byte, kind wire.AnswerKind, 
 	buf := wire.GetBuffer()
 	defer buf.Free()
 	s.begin(c, kind)
+	c.Begin()
 	n, err := c.sock.Exchange(request, buf[:])
 	if err != nil {
+		c.Lost()
 		c.broken = err
 		return lostEarly
 	}
-	return s.deliver(c, buf[:], n, mayDecline)
+	c.Answer()
+	result := s.deliver(c, buf[:], n, mayDecline)
+	if result == lostEarly || result == lostMidway {
+		c.Lost()
+	} else {
+		c.End()
+	}
+	return result
 }
 
 // begin prepares for an answer of c.

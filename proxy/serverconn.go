@@ -43,11 +43,15 @@ func (c *serverConn) command(kind wire.AnswerKind, cmd byte, arg []byte, each fu
 	buf := wire.GetBuffer()
 	defer buf.Free()
 	c.answer.Reset(kind)
+	c.Begin()
+	defer c.End()
 	n, err := c.sock.Exchange(request, buf[:])
 	if err != nil {
+		c.Lost()
 		c.broken = err
 		return err
 	}
+	c.Answer()
 	var fault *Fault
 	b := buf[:]
 	for {

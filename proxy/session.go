@@ -87,7 +87,7 @@ func (s *session) log() *slog.Logger {
 func (s *session) begins() {
 	s.start = &state{schema: s.client.Schema}
 	s.state = s.start
-	s.route = router.Session{User: s.client.User.Name, Schema: s.client.Schema}
+	s.route = router.Session{User: s.client.User.Name, Schema: s.client.Schema, MaxLag: s.client.User.MaxLag}
 	s.route.Reset()
 	s.got = router.Answer{Status: wire.StatusAutocommit}
 	s.statements = nil
@@ -311,7 +311,7 @@ func (s *session) drop(c *serverConn) {
 		_ = c.sock.Write([]byte{1, 0, 0, 0, wire.ComQuit})
 	}
 	s.p.cluster.Gate().Leave(c.Conn)
-	_ = c.NetConn.Close()
+	c.Close()
 	if s.last == c {
 		s.last = nil
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // part is one statement of a packet: its tokens, without the semicolon.
@@ -523,6 +524,14 @@ func (s *scan) hints(st *Statement) {
 				h.Target = Replica
 			case "server":
 				h.Server = string(value)
+			case "max_lag":
+				lag, err := time.ParseDuration(string(value))
+				if err != nil {
+					continue
+				}
+				if h.MaxLag = lag; lag <= 0 { // no replica is ever known to be that fresh
+					h.Target, h.MaxLag = Primary, 0
+				}
 			default:
 				continue
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"signalbox/config"
 )
@@ -13,8 +14,9 @@ type Decision struct {
 	Target Target
 	Pin    Pin // why the session keeps the connection afterwards
 	Reason Reason
-	Deny   string // not empty: the client gets this error instead
-	Rule   string // name of the rule that decided, if one did
+	Deny   string        // not empty: the client gets this error instead
+	Rule   string        // name of the rule that decided, if one did
+	MaxLag time.Duration // how far behind a replica may be; 0: as configured for all
 	server string
 }
 
@@ -24,7 +26,7 @@ func (d Decision) Server() string { return d.server }
 // Decide is the routing table: strongest first an open pin, a hint, the rules,
 // and the statement's own nature. It is pure and allocates nothing.
 func Decide(s *Session, st *Statement, rules *Rules) Decision {
-	d := Decision{Target: st.target, Reason: st.reason, Pin: s.pins | pinsOf(st)}
+	d := Decision{Target: st.target, Reason: st.reason, Pin: s.pins | pinsOf(st), MaxLag: s.MaxLag}
 	if rules != nil {
 		if r := rules.match(s, st); r != nil {
 			r.apply(&d, st)
@@ -121,6 +123,9 @@ func pinsOf(st *Statement) (p Pin) {
 // apply follows a hint as far as it is safe: a hint never sends a write to a
 // replica.
 func (h *Hint) apply(d *Decision, st *Statement) {
+	if h.MaxLag > 0 {
+		d.MaxLag = h.MaxLag
+	}
 	switch {
 	case h.Target == Primary:
 		d.Target, d.Reason = Primary, ReasonHint
@@ -179,7 +184,13 @@ func (r *Rules) match(s *Session, st *Statement) *rule {
 }
 
 func (c *rule) apply(d *Decision, st *Statement) {
+	if c.MaxLag > 0 {
+		d.MaxLag = c.MaxLag
+	}
 	switch c.Target {
+	case "":
+		d.Rule = c.Name
+		return
 	case "deny":
 		d.Deny = c.Message
 		if d.Deny == "" {

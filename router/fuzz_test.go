@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"signalbox/config"
 )
@@ -181,6 +182,42 @@ func TestRulesAndHints(t *testing.T) {
 	}
 	if _, err := NewRules(config.Router{Rules: []config.Rule{{Name: "x", Match: "("}}}); err == nil {
 		t.Error("a bad expression was taken")
+	}
+}
+
+// The lag that a replica may have: a hint's before a rule's before the user's.
+func TestMaxLag(t *testing.T) {
+	rules, err := NewRules(config.Router{Rules: []config.Rule{
+		{Name: "quick", Match: "^SELECT b", MaxLag: 2 * time.Second},
+		{Name: "reports", Match: "^SELECT c", Target: "replica", MaxLag: time.Hour},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := NewClassifier(config.Router{})
+	for _, tt := range []struct {
+		sql    string
+		target Target
+		lag    time.Duration
+	}{
+		{"SELECT a", Replica, 7 * time.Second},
+		{"SELECT b", Replica, 2 * time.Second},
+		{"SELECT c", Replica, time.Hour},
+		{"/* signalbox: max_lag=500ms */ SELECT a", Replica, 500 * time.Millisecond},
+		{"/* signalbox: max_lag=500ms */ SELECT b", Replica, 500 * time.Millisecond},
+		{"SELECT b /* signalbox: server=r1 max_lag=1m */", Replica, time.Minute},
+		{"/* signalbox: max_lag=0 */ SELECT a", Primary, 7 * time.Second},
+		{"/* signalbox: max_lag=-1s */ SELECT a", Primary, 7 * time.Second},
+		{"/* signalbox: max_lag=soon */ SELECT a", Replica, 7 * time.Second},
+		{"/* signalbox: max_lag=1h */ DELETE FROM t", Primary, time.Hour},
+		{"/* signalbox: max_lag=1h */ SELECT a FROM t FOR UPDATE", Primary, time.Hour},
+	} {
+		s := Session{User: "app", MaxLag: 7 * time.Second}
+		s.Reset()
+		d := Decide(&s, c.Classify([]byte(tt.sql), 0), rules)
+		if d.Target != tt.target || d.MaxLag != tt.lag {
+			t.Errorf("%s: %v, %v; want %v, %v", tt.sql, d.Target, d.MaxLag, tt.target, tt.lag)
+		}
 	}
 }
 

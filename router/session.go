@@ -1,5 +1,7 @@
 package router
 
+import "time"
+
 // Server status flags (SERVER_STATUS_* in mysql_com.h).
 const (
 	statusInTrans         = 0x0001
@@ -11,8 +13,9 @@ const (
 // Reset called is a session that has done nothing. It is owned by the session's
 // goroutine.
 type Session struct {
-	User   string // account, for rules
-	Schema string // default schema, for rules
+	User   string        // account, for rules
+	Schema string        // default schema, for rules
+	MaxLag time.Duration // of the account, 0 for none of its own
 
 	status   uint16
 	pins     Pin
@@ -30,7 +33,7 @@ type heldNames struct {
 // Reset forgets everything but the account: COM_RESET_CONNECTION,
 // COM_CHANGE_USER, or a new session.
 func (s *Session) Reset() {
-	*s = Session{User: s.User, Schema: s.Schema, status: statusAutocommit}
+	*s = Session{User: s.User, Schema: s.Schema, MaxLag: s.MaxLag, status: statusAutocommit}
 }
 
 // Pinned says why the session keeps its connection, 0 for not at all.

@@ -10,6 +10,7 @@ package router
 import (
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // Target is where a statement goes.
@@ -108,7 +109,8 @@ type Kill struct {
 // Hint is what a comment /* signalbox: … */ asks for.
 type Hint struct {
 	Target Target
-	Server string // server=NAME, empty for any
+	Server string        // server=NAME, empty for any
+	MaxLag time.Duration // max_lag=500ms, 0 for none
 }
 
 // Statement is what Classify found out about a text. It is immutable but for

@@ -108,3 +108,18 @@ func TestExplainReadsStandardInput(t *testing.T) {
 		t.Errorf("status %d:\n%s", status, out)
 	}
 }
+
+func TestServerCommandUsage(t *testing.T) {
+	for _, args := range [][]string{{"server"}, {"server", "drain"}, {"server", "explode", "r1"}, {"server", "list", "r1"}, {"server", "--nonsense"}} {
+		if status, _, errors := runCommand("", args...); status != 2 || errors == "" {
+			t.Errorf("%v: status %d, %q", args, status, errors)
+		}
+	}
+	status, _, errors := runCommand("", "server", "drain", "r1", "--admin", "127.0.0.1:1", "-c", "/nonexistent")
+	if status != 1 || !strings.Contains(errors, "is the proxy running there?") {
+		t.Errorf("status %d: %s", status, errors)
+	}
+	if status, _, _ := runCommand("", "server", "-c", "/nonexistent", "list"); status != 1 {
+		t.Errorf("status %d without a configuration", status)
+	}
+}

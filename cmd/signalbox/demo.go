@@ -56,6 +56,7 @@ type demo struct {
 	log     *slog.Logger
 	cluster *sandbox.Cluster
 	proxy   *assembly
+	agents  *demoAgents
 	explain explainer
 	names   map[int]string // servers by port
 }
@@ -66,11 +67,14 @@ func (d *demo) run(ctx context.Context, once bool) (err error) {
 	begin := time.Now()
 	d.say("Starting a DRBD pair (db1, db2; the DRBD is a stand-in, the servers are real),")
 	d.say("two replicas (r1, r2) and Signalbox in front of them ...")
-	if d.cluster, err = sandbox.Start(ctx, sandbox.Options{}); err != nil {
+	if d.cluster, err = sandbox.Start(ctx, sandbox.Options{Heartbeat: true}); err != nil {
 		return err
 	}
 	defer d.cluster.Stop()
-	cfg, err := config.Parse("demo", []byte(d.cluster.Config()))
+	if d.agents, err = newDemoAgents(d.cluster, d.log); err != nil {
+		return err
+	}
+	cfg, err := config.Parse("demo", []byte(d.cluster.ConfigAgents(d.agents.addresses)))
 	if err != nil {
 		return err
 	}
@@ -79,12 +83,15 @@ func (d *demo) run(ctx context.Context, once bool) (err error) {
 	}
 	below, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var group sync.WaitGroup
-	var served error
-	group.Go(func() { served = d.proxy.run(below) })
+	served := make([]error, 1+len(d.agents.serving))
+	group.Go(func() { served[0] = d.proxy.run(below) })
+	for i, serve := range d.agents.serving {
+		group.Go(func() { served[1+i] = serve(below) })
+	}
 	defer func() {
 		cancel()
 		group.Wait()
-		err = errors.Join(err, served)
+		err = errors.Join(append(served, err)...)
 	}()
 	if err := d.await(ctx); err != nil {
 		return err
@@ -240,14 +247,14 @@ func (d *demo) ran() map[string]uint64 { return d.proxy.proxy.Answered() }
 // switchover moves the Primary and shows the writes follow.
 func (d *demo) switchover(ctx context.Context, conn *sql.Conn) error {
 	from := d.cluster.Active()
-	d.say("\nSwitchover: %s is stopped and demoted, the other node promoted and started,", from)
-	d.say("while a client goes on writing ...")
+	d.say("\nSwitchover: it is announced (signalbox notify demote %s), the server there is stopped,", from)
+	d.say("the other node promoted and its server started, while a client goes on writing ...")
 	done := make(chan error, 1)
 	var phases sandbox.Phases
 	begin := time.Now()
 	go func() {
 		var err error
-		phases, err = d.cluster.Switchover(ctx, nil)
+		phases, err = d.move(ctx)
 		done <- err
 	}()
 	worst, failed := time.Duration(0), 0
@@ -272,6 +279,11 @@ func (d *demo) switchover(ctx context.Context, conn *sql.Conn) error {
 	return d.statement(ctx, conn, "INSERT INTO orders (item) VALUES ('after')")
 }
 
+// move is what a cluster manager does in a planned switchover.
+func (d *demo) move(ctx context.Context) (sandbox.Phases, error) {
+	return d.cluster.Switchover(ctx, func(node string) error { return d.agents.demote(ctx, node) })
+}
+
 // stay keeps the cluster up and takes single letters.
 func (d *demo) stay(ctx context.Context) error {
 	host, port, _ := strings.Cut(d.cluster.Endpoint(), ":")
@@ -280,7 +292,8 @@ The cluster stays up. Try, in another terminal:
   mariadb -h %s -P %s -u %s -p%s %s
   curl -s http://%s/metrics | grep ^signalbox
   http://%s/ in a browser: who is Primary and why
-Here: s + Enter switches over, b makes a split brain, h heals it, Ctrl-C ends.`,
+Here: s + Enter switches over, b makes a split brain, h heals it, Ctrl-C ends.
+While statements run, the share of reads and the lag are shown every two seconds.`,
 		host, port, sandbox.AppUser, sandbox.AppPassword, sandbox.Schema, d.cluster.Admin(), d.cluster.Admin())
 	keys := make(chan string)
 	go func() { // ends with the process: a read of a terminal cannot be interrupted
@@ -289,11 +302,18 @@ Here: s + Enter switches over, b makes a split brain, h heals it, Ctrl-C ends.`,
 			keys <- strings.TrimSpace(lines.Text())
 		}
 	}()
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	before := d.reads()
 	for {
 		changed := d.proxy.watch.Changed()
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-tick.C:
+			now := d.reads()
+			d.shares(before, now)
+			before = now
 		case <-changed:
 			a := d.proxy.watch.Current()
 			d.say("  authority: %s (%s) %s", a.Verdict, a.Reason, a.Sentence)
@@ -305,10 +325,40 @@ Here: s + Enter switches over, b makes a split brain, h heals it, Ctrl-C ends.`,
 	}
 }
 
+// reads is how many reads each server got.
+func (d *demo) reads() map[string]uint64 {
+	all := make(map[string]uint64)
+	for _, r := range d.proxy.proxy.Reads() {
+		all[r.Server] += r.Count
+	}
+	return all
+}
+
+// shares shows each server's share of the reads in between, and its lag.
+func (d *demo) shares(before, now map[string]uint64) {
+	total, line := uint64(0), ""
+	for name := range now {
+		total += now[name] - before[name]
+	}
+	if total == 0 {
+		return
+	}
+	for _, st := range d.proxy.cluster.Snapshot().Servers {
+		n := now[st.Server.Name] - before[st.Server.Name]
+		switch {
+		case st.LagKnown:
+			line += fmt.Sprintf("   %s %3d %% (lag %d ms)", st.Server.Name, n*100/total, st.Lag.Milliseconds())
+		case n > 0:
+			line += fmt.Sprintf("   %s %3d %%", st.Server.Name, n*100/total)
+		}
+	}
+	d.say("  %5d reads:%s", total, line)
+}
+
 func (d *demo) key(ctx context.Context, k string) error {
 	switch k {
 	case "s":
-		_, err := d.cluster.Switchover(ctx, nil)
+		_, err := d.move(ctx)
 		return err
 	case "b":
 		d.cluster.SplitBrain()

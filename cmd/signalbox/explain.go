@@ -22,6 +22,7 @@ type explained struct {
 	Digest string `json:"digest"`
 	Deny   string `json:"deny,omitempty"`
 	Rule   string `json:"rule,omitempty"`
+	MaxLag string `json:"max_lag,omitempty"` // of a rule or a hint
 }
 
 // runExplain shows where statements go and why.
@@ -100,6 +101,9 @@ func (e *explainer) explain(sql string) {
 	}
 	x := explained{SQL: sql, Target: d.Target.String(), Pin: d.Pin.String(), Reason: d.Reason.String(),
 		Kind: st.Kind.String(), Digest: st.ID, Deny: d.Deny, Rule: d.Rule}
+	if d.MaxLag > 0 {
+		x.MaxLag = d.MaxLag.String()
+	}
 	if e.json {
 		enc := json.NewEncoder(e.out)
 		enc.SetEscapeHTML(false)
@@ -109,6 +113,9 @@ func (e *explainer) explain(sql string) {
 	fmt.Fprintf(e.out, "%-8s %-22s %-11s %s\n", x.Target, x.Reason, x.Kind, sql)
 	if x.Pin != "" {
 		fmt.Fprintf(e.out, "         pinned %s\n", x.Pin)
+	}
+	if x.MaxLag != "" && d.Target == router.Replica {
+		fmt.Fprintf(e.out, "         from a replica at most %s behind\n", x.MaxLag)
 	}
 	if x.Deny != "" {
 		fmt.Fprintf(e.out, "         denied: %s\n", x.Deny)

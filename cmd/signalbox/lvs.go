@@ -167,6 +167,9 @@ func (l *lvsCommand) ask(method, path string, body, v any) error {
 		return err
 	}
 	r.Header.Set("Content-Type", "application/json")
+	if l.cfg != nil && l.cfg.Admin.Token != "" {
+		r.Header.Set("Authorization", "Bearer "+l.cfg.Admin.Token.Reveal())
+	}
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return fmt.Errorf("ask the proxy: %w: is it running, and is admin.address right?", err)

@@ -104,7 +104,6 @@ func TestLVSChangesAreGuarded(t *testing.T) {
 		Apply: func() { t.Error("it was done") }}}, prometheus.NewRegistry()))
 	defer srv.Close()
 	for name, change := range map[string]func(*http.Request){
-		"a form":       func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") },
 		"a page":       func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
 		"an old page":  func(r *http.Request) { r.Header.Set("Origin", "https://evil.example") },
 		"another verb": func(r *http.Request) { r.Method = http.MethodGet },

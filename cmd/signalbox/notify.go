@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"time"
 
 	"signalbox/agent"
@@ -18,14 +19,18 @@ func runNotify(args []string, std stdio) int {
 	flags.SetOutput(std.err)
 	file := flags.String("c", agentFile, "configuration `file` of the agent on this host")
 	wait := flags.Duration("wait", 10*time.Second, "demote: how long to wait until no proxy writes here")
+	timeout := flags.Duration("timeout", 5*time.Second, "how long the agent may take to answer, beside that wait")
+	quiet := flags.Bool("quiet", false, "print nothing but errors")
 	if !parse(flags, args, 2) {
 		return 2
 	}
-	n := agent.Notice{Action: flags.Arg(0), Node: flags.Arg(1), Wait: *wait}
+	n := agent.Notice{Action: flags.Arg(0), Node: flags.Arg(1)}
 	switch n.Action {
-	case "promote", "demote", "fenced":
+	case "demote":
+		n.Wait = *wait
+	case "promote", "fenced", "unfenced":
 	default:
-		fmt.Fprintln(std.err, "signalbox notify: want promote, demote or fenced, and a node")
+		fmt.Fprintln(std.err, "signalbox notify: want promote, demote, fenced or unfenced, and a node")
 		return 2
 	}
 	cfg, err := config.LoadAgent(*file)
@@ -33,16 +38,23 @@ func runNotify(args []string, std stdio) int {
 		fmt.Fprintln(std.err, err)
 		return 1
 	}
-	if n.Node == "" && n.Action != "fenced" {
+	if n.Node == "" && (n.Action == "promote" || n.Action == "demote") {
 		n.Node = cfg.Node
 	}
 	if n.Node == "" {
-		fmt.Fprintln(std.err, "signalbox notify fenced: which node is off?")
+		fmt.Fprintf(std.err, "signalbox notify %s: which node?\n", n.Action)
 		return 2
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), *wait+10*time.Second)
+	if *quiet {
+		std.out = io.Discard
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), n.Wait+*timeout)
 	defer cancel()
-	answer, err := agent.Notify(ctx, cfg, &n)
+	return notify(ctx, cfg, &n, std)
+}
+
+func notify(ctx context.Context, cfg *config.AgentFile, n *agent.Notice, std stdio) int {
+	answer, err := agent.Notify(ctx, cfg, n)
 	if err != nil {
 		fmt.Fprintln(std.err, "signalbox notify:", err)
 		return 1

@@ -119,7 +119,8 @@ func (a *assembly) run(ctx context.Context) error {
 		group.Go(func() { errs[4] = a.lvs.Run(below) })
 	}
 	if a.admin != nil {
-		handler := admin.New(admin.Sources{Status: a.status, Ready: a.ready, LVS: lvsAPI(a.lvs)}, a.registry)
+		handler := admin.New(admin.Sources{Status: a.status, Ready: a.ready, LVS: lvsAPI(a.lvs), Events: a.events, SetMode: a.setMode,
+			Token: a.cfg.Admin.Token.Reveal()}, a.registry)
 		group.Go(func() { errs[2] = admin.Run(below, a.admin, handler, a.log) })
 	}
 	for _, l := range a.listeners {
@@ -135,30 +136,9 @@ func (a *assembly) run(ctx context.Context) error {
 func (a *assembly) ready() (bool, string) {
 	if w := a.cluster.Gate().Current(); w.Server != nil {
 		return true, w.Server.Name + " takes writes"
-	} else if a.cluster.PickReplica(&backend.Need{}) != nil {
+	} else if a.proxy.Readable() {
 		return true, "reads only: " + w.Sentence
 	} else {
 		return false, w.Sentence
 	}
-}
-
-func (a *assembly) status() admin.Status {
-	s := admin.Status{Version: version(), Started: a.started, Authority: *a.watch.Current(), Clients: a.proxy.Clients(), Waiting: a.proxy.Waiting()}
-	writer := a.cluster.Gate().Current().Server
-	for _, st := range a.cluster.Snapshot().Servers {
-		v := admin.Server{Name: st.Server.Name, Role: st.Server.Role, Address: st.Server.Address, Up: st.Up, Writer: st.Server == writer,
-			ReadOnly: st.ReadOnly, Position: st.Position.String(), Version: st.Version, Reason: st.Reason}
-		if st.LagKnown {
-			lag := st.Lag.Seconds()
-			v.LagSeconds = &lag
-		}
-		s.Servers = append(s.Servers, v)
-	}
-	if a.lvs != nil {
-		s.LVS = a.lvs.Status()
-	}
-	for _, r := range a.proxy.Routes() {
-		s.Routes = append(s.Routes, admin.Route(r))
-	}
-	return s
 }

@@ -4,13 +4,17 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // forwarder is a floating address: a port of loopback whose connections go to
-// the active node. Moving it cuts them, as moving an address does.
+// the active node. Moving it cuts them, as moving an address does. It can hold
+// what goes to the server back for a while, as a long way does.
 type forwarder struct {
 	ln    net.Listener
 	group sync.WaitGroup
+	delay atomic.Int64 // of what goes to the server, in nanoseconds
 
 	mu    sync.Mutex
 	to    string // empty: connections are refused
@@ -60,7 +64,7 @@ func (f *forwarder) forward(nc net.Conn) {
 	f.conns[nc], f.conns[server] = struct{}{}, struct{}{}
 	f.mu.Unlock()
 	f.group.Go(func() {
-		_, _ = io.Copy(server, nc)
+		f.copy(server, nc)
 		_ = server.Close()
 	})
 	_, _ = io.Copy(nc, server)
@@ -68,6 +72,24 @@ func (f *forwarder) forward(nc net.Conn) {
 	delete(f.conns, nc)
 	delete(f.conns, server)
 	f.mu.Unlock()
+}
+
+// copy copies with the delay of the moment. What comes while something is held
+// back is held back longer: enough for requests that wait for their answers.
+func (f *forwarder) copy(to io.Writer, from io.Reader) {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		if d := f.delay.Load(); d > 0 {
+			time.Sleep(time.Duration(d))
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
 }
 
 // point moves the address to a node, empty for none.

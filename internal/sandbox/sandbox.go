@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,6 +28,8 @@ import (
 type Options struct {
 	Replicas   int  // 0 for two
 	GeneralLog bool // log every statement of every server, see GeneralLog
+	Distant    bool // replicas are reached over a way that Delay makes long
+	Heartbeat  bool // the proxy writes a heartbeat, to tell lag in milliseconds
 }
 
 // Cluster is a running cluster: nodes db1 and db2, replicas r1, r2, ….
@@ -36,7 +39,8 @@ type Cluster struct {
 	options  Options
 	nodes    [2]*instance
 	replicas []*instance
-	floating *forwarder // the address that replicas follow
+	floating *forwarder   // the address that replicas follow
+	ways     []*forwarder // to the replicas, with Options.Distant
 
 	mu     sync.Mutex
 	active int // the node whose mysqld runs; -1 for none
@@ -75,6 +79,12 @@ func Start(ctx context.Context, o Options) (c *Cluster, err error) {
 	if err := c.promote(ctx, 0); err != nil {
 		return nil, err
 	}
+	if o.Heartbeat {
+		grant := fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, CREATE ON %s.* TO '%s'@'%%'", Schema, probeUser)
+		if err := c.nodes[0].do(ctx, grant); err != nil {
+			return nil, err
+		}
+	}
 	return c, c.startReplicas(ctx)
 }
 
@@ -100,8 +110,36 @@ func (c *Cluster) layOut(ctx context.Context, template string) error {
 		}
 		c.replicas = append(c.replicas, c.instance(name, data, ports[4+r], fmt.Sprintf("--server-id=%d", 11+r), "--read-only=ON"))
 	}
-	c.floating, err = newForwarder()
-	return err
+	if c.floating, err = newForwarder(); err != nil || !c.options.Distant {
+		return err
+	}
+	for _, r := range c.replicas {
+		way, err := newForwarder()
+		if err != nil {
+			return err
+		}
+		way.point(fmt.Sprintf("127.0.0.1:%d", r.port))
+		c.ways = append(c.ways, way)
+	}
+	return nil
+}
+
+// Delay holds back, from now on, what clients send to a replica; it needs
+// Options.Distant.
+func (c *Cluster) Delay(replica string, d time.Duration) {
+	for i, r := range c.replicas {
+		if r.name == replica {
+			c.ways[i].delay.Store(int64(d))
+		}
+	}
+}
+
+// address is where the proxy reaches a replica.
+func (c *Cluster) address(replica int) string {
+	if c.options.Distant {
+		return c.ways[replica].address()
+	}
+	return fmt.Sprintf("127.0.0.1:%d", c.replicas[replica].port)
 }
 
 func (c *Cluster) instance(name, data string, port int, args ...string) *instance {
@@ -146,11 +184,17 @@ func (c *Cluster) startReplicas(ctx context.Context) error {
 // follow makes a replica follow the floating address.
 func (c *Cluster) follow() []string {
 	host, port, _ := net.SplitHostPort(c.floating.address())
-	if c.prog.mariaDB {
-		return []string{fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='%s', MASTER_PORT=%s, MASTER_USER='%s', MASTER_PASSWORD='%s', "+
+	n, _ := strconv.Atoi(port)
+	return c.prog.follow(host, n)
+}
+
+// follow makes a replica follow a server.
+func (p *program) follow(host string, port int) []string {
+	if p.mariaDB {
+		return []string{fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='%s', MASTER_PORT=%d, MASTER_USER='%s', MASTER_PASSWORD='%s', "+
 			"MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1", host, port, replUser, replPassword), "START SLAVE"}
 	}
-	return []string{fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%s, SOURCE_USER='%s', SOURCE_PASSWORD='%s', "+
+	return []string{fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%d, SOURCE_USER='%s', SOURCE_PASSWORD='%s', "+
 		"SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1, GET_SOURCE_PUBLIC_KEY=1", host, port, replUser, replPassword), "START REPLICA"}
 }
 
@@ -165,7 +209,7 @@ func (c *Cluster) CaughtUp(ctx context.Context) error {
 		question, wait = "SELECT @@gtid_executed", "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, 30)"
 	}
 	var position string
-	if err := c.scan(ctx, c.find(at), question, &position); err != nil {
+	if err := c.find(at).scan(ctx, question, &position); err != nil {
 		return err
 	}
 	for _, r := range c.replicas {
@@ -186,7 +230,7 @@ func (c *Cluster) CaughtUp(ctx context.Context) error {
 	return nil
 }
 
-func (c *Cluster) scan(ctx context.Context, i *instance, question string, dest ...any) error {
+func (i *instance) scan(ctx context.Context, question string, dest ...any) error {
 	db, err := i.root()
 	if err != nil {
 		return err
@@ -229,7 +273,7 @@ func (c *Cluster) Exec(ctx context.Context, server string, statements ...string)
 
 // Query asks one server for one value as root, past any proxy.
 func (c *Cluster) Query(ctx context.Context, server, question string, dest ...any) error {
-	return c.scan(ctx, c.find(server), question, dest...)
+	return c.find(server).scan(ctx, question, dest...)
 }
 
 // GeneralLog is every statement that a server got, when Options asked for it.
@@ -301,12 +345,17 @@ func (c *Cluster) AgentConfig(node, address string) string {
 func (c *Cluster) config(drbd func(node string) string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "listeners:\n  - address: %s\n  - address: unix:%s\nadmin: {address: %q}\n", c.Endpoint(), filepath.Join(c.dir, "proxy.sock"), c.Admin())
-	fmt.Fprintf(&b, "users:\n  - {name: %s, password: %s}\nhealth: {user: %s, password: %s, interval: 200ms}\nservers:\n", AppUser, AppPassword, probeUser, probePass)
+	heartbeat := ""
+	if c.options.Heartbeat {
+		heartbeat = fmt.Sprintf(", heartbeat: {table: %s.heartbeat, write: true, interval: 100ms}", Schema)
+	}
+	fmt.Fprintf(&b, "users:\n  - {name: %s, password: %s}\nhealth: {user: %s, password: %s%s, interval: 200ms}\nservers:\n",
+		AppUser, AppPassword, probeUser, probePass, heartbeat)
 	for _, n := range c.nodes {
 		fmt.Fprintf(&b, "  - {name: %s, role: drbd, address: \"127.0.0.1:%d\", drbd: {%s}}\n", n.name, n.port, drbd(n.name))
 	}
-	for _, r := range c.replicas {
-		fmt.Fprintf(&b, "  - {name: %s, role: replica, address: \"127.0.0.1:%d\"}\n", r.name, r.port)
+	for i, r := range c.replicas {
+		fmt.Fprintf(&b, "  - {name: %s, role: replica, address: %q}\n", r.name, c.address(i))
 	}
 	return b.String()
 }
@@ -320,8 +369,10 @@ func (c *Cluster) Stop() {
 		}
 	}
 	group.Wait()
-	if c.floating != nil {
-		c.floating.close()
+	for _, f := range append(c.ways, c.floating) {
+		if f != nil {
+			f.close()
+		}
 	}
 	_ = os.RemoveAll(c.dir)
 }

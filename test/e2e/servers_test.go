@@ -147,6 +147,7 @@ type child struct {
 	name string
 	done chan struct{} // closed when it has ended
 	err  error         // how; valid after done
+	end  func()        // ends it in good order
 }
 
 // spawn runs a program until the test ends and shows its output if that failed.
@@ -167,11 +168,14 @@ func spawn(t *testing.T, name, program string, args ...string) *child {
 		c.err = cmd.Wait()
 		close(c.done)
 	}()
-	t.Cleanup(func() {
+	c.end = sync.OnceFunc(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		over := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 		<-c.done
 		over.Stop()
+	})
+	t.Cleanup(func() {
+		c.end()
 		_ = log.Close()
 		if text, _ := os.ReadFile(log.Name()); t.Failed() || c.err != nil || os.Getenv("SIGNALBOX_E2E_LOGS") != "" {
 			t.Logf("%s ended: %v\n%s", name, c.err, text)

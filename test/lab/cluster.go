@@ -20,7 +20,7 @@ const (
 )
 
 // Proc is the node's /proc/drbd.
-func (n *Node) Proc(ctx context.Context) (string, error) { return n.Run(ctx, "cat /proc/drbd") }
+func (n *Node) Proc(ctx context.Context) (string, error) { return n.File(ctx, "/proc/drbd") }
 
 // until waits until /proc/drbd contains text.
 func (n *Node) until(ctx context.Context, text string) error {
@@ -48,7 +48,10 @@ func (n *Node) Activate(ctx context.Context) error {
 	if err := n.Promote(ctx); err != nil {
 		return err
 	}
-	return n.Serve(ctx)
+	if err := n.Serve(ctx); err != nil {
+		return err
+	}
+	return n.TakeAddress(ctx)
 }
 
 // Serve mounts the device and starts MariaDB on it.
@@ -75,6 +78,11 @@ setsid mariadbd --no-defaults --user=root --datadir=/mnt/data --socket=/run/mysq
 	return nil
 }
 
+// TakeAddress brings the floating address here and makes it known.
+func (n *Node) TakeAddress(ctx context.Context) error {
+	return n.run(ctx, fmt.Sprintf("ip addr add %s/24 dev vec1 2>/dev/null; ping -q -c 1 -W 1 -I %s %s >/dev/null; true", Floating, Floating, Host))
+}
+
 // quietDriver keeps the driver from printing what the caller reports anyway.
 type quietDriver struct{}
 
@@ -97,7 +105,7 @@ func Open(address string) (*sql.DB, error) {
 
 // StopServing stops MariaDB in order and unmounts.
 func (n *Node) StopServing(ctx context.Context) error {
-	return n.run(ctx, `pid=$(cat /run/mysqld/pid) && kill "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done; umount /mnt/data`)
+	return n.run(ctx, "ip addr del "+Floating+`/24 dev vec1 2>/dev/null; pid=$(cat /run/mysqld/pid) && kill "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done; umount /mnt/data`)
 }
 
 // KillDatabase ends MariaDB as kill -9 does; the device stays mounted.
@@ -168,15 +176,55 @@ func (l *Lab) Fencing(ctx context.Context, policy string, exit int) error {
 	})
 }
 
-// Reconnect ends a split brain: victim's changes since it began are discarded.
-func (l *Lab) Reconnect(ctx context.Context, survivor, victim *Node) error {
-	if err := victim.run(ctx, "drbdadm disconnect mysql; drbdadm secondary mysql && drbdadm connect --discard-my-data mysql"); err != nil {
+// Restore ends whatever was done to the pair, in favour of survivor's data, and
+// leaves survivor serving.
+func (l *Lab) Restore(ctx context.Context, survivor *Node) error {
+	victim := l.Nodes[0]
+	if survivor == victim {
+		victim = l.Nodes[1]
+	}
+	for _, n := range l.Nodes {
+		if n.Off() {
+			if err := n.Boot(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if err := l.both(func(n *Node) error { return n.run(ctx, "ip link set vec0 up && ip link set vec1 up") }); err != nil {
 		return err
 	}
-	if err := survivor.run(ctx, "grep -q cs:StandAlone /proc/drbd && drbdadm connect mysql; true"); err != nil {
+	if err := l.Fencing(ctx, "dont-care", 5); err != nil {
 		return err
 	}
-	return survivor.until(ctx, "ds:UpToDate/UpToDate")
+	settle := `drbdadm resume-io mysql 2>/dev/null
+ip addr del ` + Floating + `/24 dev vec1 2>/dev/null
+kill -9 "$(cat /run/mysqld/pid 2>/dev/null)" 2>/dev/null; i=0
+while mountpoint -q /mnt/data && ! umount /mnt/data && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.1; done
+drbdadm disconnect mysql 2>/dev/null; drbdadm secondary mysql
+grep -q ds:Diskless /proc/drbd && drbdadm attach mysql; true`
+	if err := l.both(func(n *Node) error { return n.run(ctx, settle) }); err != nil {
+		return err
+	}
+	if err := survivor.run(ctx, "drbdadm primary --force mysql && drbdadm connect mysql"); err != nil {
+		return err
+	}
+	if err := victim.run(ctx, "drbdadm connect --discard-my-data mysql"); err != nil {
+		return err
+	}
+	if err := survivor.until(ctx, "cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate"); err != nil {
+		return err
+	}
+	if err := survivor.Serve(ctx); err != nil {
+		return err
+	}
+	return survivor.TakeAddress(ctx)
+}
+
+// Off tells whether the guest does not run.
+func (n *Node) Off() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cmd == nil
 }
 
 // Spawn starts a long-running program in the guest; its output goes to

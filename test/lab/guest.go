@@ -26,6 +26,8 @@ type Node struct {
 	number  int
 	lab     *Lab
 
+	formatted bool // its disk has DRBD's metadata
+
 	mu      sync.Mutex // guards what follows
 	cmd     *exec.Cmd
 	gone    chan struct{} // closed when the guest has ended
@@ -36,7 +38,7 @@ type Node struct {
 
 const (
 	bootPatience = 60 * time.Second
-	runPatience  = 30 * time.Second
+	runPatience  = 90 * time.Second
 )
 
 // launcher starts every guest from one thread that never ends: Pdeathsig is
@@ -110,7 +112,13 @@ func (n *Node) Boot(ctx context.Context) error {
 		n.PowerCut()
 		return fmt.Errorf("boot %s: %w", n.Name, ctx.Err())
 	}
-	return n.run(ctx, "[ -e /run/drbd.conf ] && (drbdadm dump-md mysql >/dev/null 2>&1 || drbdadm create-md --force mysql) && drbdadm up mysql")
+	if !n.formatted {
+		if err := n.run(ctx, "drbdadm create-md --force mysql"); err != nil {
+			return err
+		}
+		n.formatted = true
+	}
+	return n.run(ctx, "drbdadm up mysql")
 }
 
 func (n *Node) answered(r result) {
@@ -130,22 +138,32 @@ func (n *Node) Console() string {
 
 // Run runs a shell script in the guest and returns what it printed.
 func (n *Node) Run(ctx context.Context, script string) (string, error) {
+	return n.do(ctx, order{Script: script})
+}
+
+// File is what a file in the guest says.
+func (n *Node) File(ctx context.Context, path string) (string, error) {
+	return n.do(ctx, order{File: path})
+}
+
+func (n *Node) do(ctx context.Context, o order) (string, error) {
+	what := o.Script + o.File
 	ctx, cancel := context.WithTimeout(ctx, runPatience)
 	defer cancel()
 	answer := make(chan result, 1)
 	n.mu.Lock()
 	if n.cmd == nil {
 		n.mu.Unlock()
-		return "", fmt.Errorf("%s: %s: it is off", n.Name, script)
+		return "", fmt.Errorf("%s: %s: it is off", n.Name, what)
 	}
 	n.next++
-	id, gone := n.next, n.gone
-	n.waiting[id] = answer
-	left := runPatience
+	gone := n.gone
+	o.ID, o.Timeout = n.next, runPatience
+	n.waiting[o.ID] = answer
 	if t, ok := ctx.Deadline(); ok {
-		left = time.Until(t)
+		o.Timeout = time.Until(t)
 	}
-	text, _ := json.Marshal(order{ID: id, Script: script, Timeout: left}) // of plain fields
+	text, _ := json.Marshal(o) // of plain fields
 	_, err := n.line.Write(append(text, '\n'))
 	n.mu.Unlock()
 	if err != nil {
@@ -154,13 +172,13 @@ func (n *Node) Run(ctx context.Context, script string) (string, error) {
 	select {
 	case r := <-answer:
 		if r.Code != 0 {
-			return r.Out, fmt.Errorf("%s: %s: exit status %d: %s", n.Name, script, r.Code, strings.TrimSpace(r.Out))
+			return r.Out, fmt.Errorf("%s: %s: exit status %d: %s", n.Name, what, r.Code, strings.TrimSpace(r.Out))
 		}
 		return r.Out, nil
 	case <-gone:
-		return "", fmt.Errorf("%s: %s: the guest is off", n.Name, script)
+		return "", fmt.Errorf("%s: %s: the guest is off", n.Name, what)
 	case <-ctx.Done():
-		return "", fmt.Errorf("%s: %s: %w", n.Name, script, ctx.Err())
+		return "", fmt.Errorf("%s: %s: %w", n.Name, what, ctx.Err())
 	}
 }
 

@@ -36,6 +36,7 @@ const (
 	replicationNet = "10.77.0."
 	serviceNet     = "10.77.1."
 	Host           = serviceNet + "254" // the namespace's own address
+	Floating       = serviceNet + "100" // of the node that serves, for replicas
 	diskMiB        = 256
 	dataMiB        = 240 // the file system; DRBD's metadata come after it
 )
@@ -174,8 +175,8 @@ resource mysql {
   device /dev/drbd0;
   disk /dev/ubdb;
   meta-disk internal;
-  net { protocol C; cram-hmac-alg sha1; shared-secret lab; timeout 15; ping-int 1; ping-timeout 5; connect-int 1; }
-  disk { resync-rate 20M; c-plan-ahead 0; fencing %s; }
+  net { protocol C; cram-hmac-alg sha1; shared-secret lab; verify-alg sha1; timeout 15; ping-int 1; ping-timeout 5; connect-int 1; }
+  disk { resync-rate 40M; c-plan-ahead 0; c-min-rate 40M; fencing %s; }
   on db1 { address %s1:7789; }
   on db2 { address %s2:7789; }
 }

@@ -12,8 +12,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == Argument {
-		if err := Inside(); err != nil {
+	if len(os.Args) > 1 && (os.Args[1] == Argument || os.Args[1] == pushesArgument) {
+		run := Inside
+		if os.Args[1] == pushesArgument {
+			run = pushes
+		}
+		if err := run(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -31,6 +35,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	code := m.Run()
+	theFront.close()
 	shared.close()
 	os.Exit(code)
 }

@@ -25,7 +25,7 @@ func Enter() (inside bool, code int, err error) {
 	}
 	removeStale()
 	name := namespacePrefix + strconv.Itoa(os.Getpid())
-	defer func() { _ = ip("netns", "del", name) }()
+	defer remove(name)
 	if err := layOut(name); err != nil {
 		return false, 1, err
 	}
@@ -85,7 +85,19 @@ func removeStale() {
 		digits, ok := strings.CutPrefix(e.Name(), namespacePrefix)
 		pid, err := strconv.Atoi(digits)
 		if ok && err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
-			_ = ip("netns", "del", e.Name())
+			remove(e.Name())
 		}
 	}
+}
+
+// remove ends what still runs in a lab's namespace, such as the threads that a
+// killed guest leaves, and removes the namespace.
+func remove(name string) {
+	out, _ := exec.Command("ip", "netns", "pids", name).Output()
+	for _, word := range strings.Fields(string(out)) {
+		if pid, err := strconv.Atoi(word); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	_ = ip("netns", "del", name)
 }
