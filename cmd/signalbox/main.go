@@ -32,6 +32,7 @@ func commands() []command {
 		{"agent", "agent -c FILE [--print]", "publish this DRBD node's state to the proxies", runAgent},
 		{"notify", "notify [-c FILE] promote|demote|fenced|unfenced NODE", "tell the agent what a cluster manager does", runNotify},
 		{"server", "server drain|disable|enable|list [NAME] [-c FILE | --admin ADDR]", "take a server out of reads, or back in", runServer},
+		{"lvs", "lvs status|plan|apply|drain|undrain|serve|check [flags]", "the LVS role: look at it, drain servers, run its privileged part", runLVS},
 		{"check", "check -c FILE", "validate a configuration and show what it means", runCheck},
 		{"version", "version", "print the version", runVersion},
 	}
