@@ -8,19 +8,19 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/mdlayher/netlink"
+	nl "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // changeHostAddress adds (unix.RTM_NEWADDR) or removes (unix.RTM_DELADDR) an
 // address as /32 or /128 of an interface. One that is there already, or gone
 // already, is no error.
-func changeHostAddress(what netlink.HeaderType, device string, a netip.Addr) error {
+func changeHostAddress(what nl.HeaderType, device string, a netip.Addr) error {
 	i, err := net.InterfaceByName(device)
 	if err != nil {
 		return fmt.Errorf("find interface %s: %w", device, err)
 	}
-	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
+	conn, err := nl.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
 		return fmt.Errorf("open route netlink: %w", err)
 	}
@@ -32,13 +32,13 @@ func changeHostAddress(what netlink.HeaderType, device string, a netip.Addr) err
 	if err != nil {
 		return err
 	}
-	flags := netlink.Request | netlink.Acknowledge
+	flags := nl.Request | nl.Acknowledge
 	verb := "remove"
 	if what == unix.RTM_NEWADDR {
-		flags |= netlink.Create | netlink.Excl
+		flags |= nl.Create | nl.Excl
 		verb = "add"
 	}
-	_, err = conn.Execute(netlink.Message{Header: netlink.Header{Type: what, Flags: flags}, Data: data})
+	_, err = conn.Execute(nl.Message{Header: nl.Header{Type: what, Flags: flags}, Data: data})
 	if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EADDRNOTAVAIL) {
 		return nil
 	}
@@ -58,7 +58,7 @@ func packHostAddress(index int, a netip.Addr) ([]byte, error) {
 	}
 	head := []byte{family, byte(a.BitLen()), flags, unix.RT_SCOPE_UNIVERSE}
 	head = binary.NativeEndian.AppendUint32(head, uint32(index))
-	e := netlink.NewAttributeEncoder()
+	e := nl.NewAttributeEncoder()
 	e.Bytes(unix.IFA_LOCAL, a.AsSlice())
 	e.Bytes(unix.IFA_ADDRESS, a.AsSlice())
 	attributes, err := e.Encode()

@@ -5,14 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"time"
 
-	"github.com/cloudflare/ipvs"
 	"github.com/mdlayher/genetlink"
-	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
+	nl "github.com/mdlayher/netlink"
 )
 
 // The part of IPVS's generic netlink interface that cloudflare/ipvs lacks. All
@@ -81,11 +78,8 @@ func withGenl(ctx context.Context, do func(*genl) error) error {
 		return err
 	}
 	family, err := conn.GetFamily(genlName)
-	if errors.Is(err, os.ErrNotExist) {
-		return errors.New("the kernel has no IPVS: modprobe ip_vs")
-	}
 	if err != nil {
-		return fmt.Errorf("ask the kernel for IPVS: %w", err)
+		return fmt.Errorf("open IPVS: %w", explain(err))
 	}
 	g.family = family.ID
 	return do(g)
@@ -99,10 +93,10 @@ func (g *genl) bound() error {
 	return g.conn.SetDeadline(until)
 }
 
-func (g *genl) call(command uint8, flags netlink.HeaderFlags, attributes func(*netlink.AttributeEncoder)) ([]genetlink.Message, error) {
+func (g *genl) call(command uint8, flags nl.HeaderFlags, attributes func(*nl.AttributeEncoder)) ([]genetlink.Message, error) {
 	var data []byte
 	if attributes != nil {
-		e := netlink.NewAttributeEncoder()
+		e := nl.NewAttributeEncoder()
 		attributes(e)
 		var err error
 		if data, err = e.Encode(); err != nil {
@@ -112,15 +106,15 @@ func (g *genl) call(command uint8, flags netlink.HeaderFlags, attributes func(*n
 	if err := g.bound(); err != nil {
 		return nil, err
 	}
-	return g.conn.Execute(genetlink.Message{Header: genetlink.Header{Command: command, Version: genlVersion}, Data: data}, g.family, netlink.Request|flags)
+	return g.conn.Execute(genetlink.Message{Header: genetlink.Header{Command: command, Version: genlVersion}, Data: data}, g.family, nl.Request|flags)
 }
 
 // service calls a command about one service, and nothing else: the kernel takes
 // a command to zero without a service as one for all of them.
-func (g *genl) service(command uint8, s ipvs.Service, more func(*netlink.AttributeEncoder)) error {
-	_, err := g.call(command, netlink.Acknowledge, func(e *netlink.AttributeEncoder) {
-		e.Nested(attrService, func(e *netlink.AttributeEncoder) error {
-			packIdentity(e, s)
+func (g *genl) service(command uint8, k Key, more func(*nl.AttributeEncoder)) error {
+	_, err := g.call(command, nl.Acknowledge, func(e *nl.AttributeEncoder) {
+		e.Nested(attrService, func(e *nl.AttributeEncoder) error {
+			packIdentity(e, k)
 			if more != nil {
 				more(e)
 			}
@@ -130,37 +124,30 @@ func (g *genl) service(command uint8, s ipvs.Service, more func(*netlink.Attribu
 	return err
 }
 
-func packIdentity(e *netlink.AttributeEncoder, s ipvs.Service) {
-	e.Uint16(svcFamily, uint16(s.Family))
-	if s.FWMark != 0 {
-		e.Uint32(svcMark, s.FWMark)
+func packIdentity(e *nl.AttributeEncoder, k Key) {
+	e.Uint16(svcFamily, uint16(family(k.IPv6)))
+	if k.Mark != 0 {
+		e.Uint32(svcMark, k.Mark)
 		return
 	}
-	e.Uint16(svcProtocol, uint16(s.Protocol))
-	e.Bytes(svcAddress, s.Address.AsSlice())
-	e.Bytes(svcPort, binary.BigEndian.AppendUint16(nil, s.Port))
-}
-
-func serviceName(s ipvs.Service) string {
-	if s.FWMark != 0 {
-		return fmt.Sprintf("firewall mark %d (%s)", s.FWMark, s.Family)
-	}
-	return fmt.Sprintf("%s %s", s.Protocol, netip.AddrPortFrom(s.Address, s.Port))
+	e.Uint16(svcProtocol, uint16(k.Protocol))
+	e.Bytes(svcAddress, k.Address.AsSlice())
+	e.Bytes(svcPort, binary.BigEndian.AppendUint16(nil, k.Port))
 }
 
 // Zero sets the counters of these services and of their real servers to zero,
 // and of no others.
-func Zero(ctx context.Context, services ...ipvs.Service) error {
-	return each(ctx, "zero the counters of", services, func(g *genl, s ipvs.Service) error { return g.service(cmdZero, s, nil) })
+func Zero(ctx context.Context, services ...Key) error {
+	return each(ctx, "zero the counters of", services, func(g *genl, k Key) error { return g.service(cmdZero, k, nil) })
 }
 
 // Flush removes these services with their real servers, and no others: the
 // kernel's own flush empties the whole table. One that is gone already is no
 // error.
-func Flush(ctx context.Context, services ...ipvs.Service) error {
-	return each(ctx, "remove", services, func(g *genl, s ipvs.Service) error {
-		err := g.service(cmdDelService, s, nil)
-		if errors.Is(err, unix.ESRCH) || errors.Is(err, os.ErrNotExist) {
+func Flush(ctx context.Context, services ...Key) error {
+	return each(ctx, "remove", services, func(g *genl, k Key) error {
+		err := g.service(cmdDelService, k, nil)
+		if missing(err) {
 			return nil
 		}
 		return err
@@ -168,18 +155,18 @@ func Flush(ctx context.Context, services ...ipvs.Service) error {
 }
 
 // each goes on after an error; all of them are returned.
-func each(ctx context.Context, what string, services []ipvs.Service, do func(*genl, ipvs.Service) error) error {
+func each(ctx context.Context, what string, services []Key, do func(*genl, Key) error) error {
 	if len(services) == 0 {
 		return nil
 	}
 	return withGenl(ctx, func(g *genl) error {
 		var errs []error
-		for _, s := range services {
+		for _, k := range services {
 			if err := ctx.Err(); err != nil {
-				return errors.Join(append(errs, fmt.Errorf("%s %s: %w", what, serviceName(s), err))...)
+				return errors.Join(append(errs, fmt.Errorf("%s %s: %w", what, k, err))...)
 			}
-			if err := do(g, s); err != nil {
-				errs = append(errs, fmt.Errorf("%s %s: %w", what, serviceName(s), err))
+			if err := do(g, k); err != nil {
+				errs = append(errs, fmt.Errorf("%s %s: %w", what, k, err))
 			}
 		}
 		return errors.Join(errs...)
@@ -187,20 +174,20 @@ func each(ctx context.Context, what string, services []ipvs.Service, do func(*ge
 }
 
 // SetEngine sets a service's persistence engine; "" takes it away. The kernel
-// has one engine, sip, of module ip_vs_pe_sip, for UDP. s must be the whole
-// service: its other settings are written too. UpdateService of cloudflare/ipvs
-// takes the engine away again.
-func SetEngine(ctx context.Context, s ipvs.Service, engine string) error {
+// has one engine, sip, of module ip_vs_pe_sip, for UDP. The other settings are
+// written too. UpdateService of cloudflare/ipvs takes the engine away again.
+func SetEngine(ctx context.Context, k Key, s Settings, engine string) error {
+	mask := full(k, s).Netmask
 	err := withGenl(ctx, func(g *genl) error {
-		return g.service(cmdSetService, s, func(e *netlink.AttributeEncoder) {
+		return g.service(cmdSetService, k, func(e *nl.AttributeEncoder) {
 			e.String(svcScheduler, s.Scheduler)
 			// struct ip_vs_flags: the flags, and a mask of those to write.
 			e.Bytes(svcFlags, binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(nil, uint32(s.Flags)), 0xffffffff))
 			e.Uint32(svcTimeout, s.Timeout)
-			if s.Netmask.Is6() {
-				e.Uint32(svcNetmask, uint32(s.Netmask.Bits()))
-			} else if s.Netmask.Is4() {
-				e.Bytes(svcNetmask, s.Netmask.AsSlice())
+			if k.IPv6 {
+				e.Uint32(svcNetmask, uint32(mask.Bits()))
+			} else {
+				e.Bytes(svcNetmask, mask.AsSlice())
 			}
 			if engine != "" {
 				e.String(svcEngine, engine)
@@ -208,20 +195,20 @@ func SetEngine(ctx context.Context, s ipvs.Service, engine string) error {
 		})
 	})
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("persistence engine %q of %s: the kernel has no such engine: modprobe ip_vs_pe_%s", engine, serviceName(s), engine)
+		return fmt.Errorf("persistence engine %q of %s: the kernel has no such engine: modprobe ip_vs_pe_%s", engine, k, engine)
 	}
 	if err != nil {
-		return fmt.Errorf("persistence engine %q of %s: %w", engine, serviceName(s), err)
+		return fmt.Errorf("persistence engine %q of %s: %w", engine, k, err)
 	}
 	return nil
 }
 
 // Engine is the persistence engine of a service, "" for none.
-func Engine(ctx context.Context, s ipvs.Service) (string, error) {
+func Engine(ctx context.Context, k Key) (string, error) {
 	var engine string
 	err := withGenl(ctx, func(g *genl) error {
-		messages, err := g.call(cmdGetService, 0, func(e *netlink.AttributeEncoder) {
-			e.Nested(attrService, func(e *netlink.AttributeEncoder) error { packIdentity(e, s); return nil })
+		messages, err := g.call(cmdGetService, 0, func(e *nl.AttributeEncoder) {
+			e.Nested(attrService, func(e *nl.AttributeEncoder) error { packIdentity(e, k); return nil })
 		})
 		for _, m := range messages {
 			if err == nil {
@@ -231,19 +218,19 @@ func Engine(ctx context.Context, s ipvs.Service) (string, error) {
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("persistence engine of %s: %w", serviceName(s), err)
+		return "", fmt.Errorf("persistence engine of %s: %w", k, err)
 	}
 	return engine, nil
 }
 
 func unpackEngine(data []byte) (engine string, err error) {
-	d, err := netlink.NewAttributeDecoder(data)
+	d, err := nl.NewAttributeDecoder(data)
 	if err != nil {
 		return "", err
 	}
 	for d.Next() {
 		if d.Type() == attrService {
-			d.Nested(func(d *netlink.AttributeDecoder) error {
+			d.Nested(func(d *nl.AttributeDecoder) error {
 				for d.Next() {
 					if d.Type() == svcEngine {
 						engine = d.String()

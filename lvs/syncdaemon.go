@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"os"
 
-	"github.com/mdlayher/netlink"
+	nl "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -136,7 +136,7 @@ func KeepSync(ctx context.Context, want []SyncDaemon) ([]SyncStep, error) {
 func SyncDaemons(ctx context.Context) ([]SyncDaemon, error) {
 	var list []SyncDaemon
 	err := withGenl(ctx, func(g *genl) error {
-		messages, err := g.call(cmdGetDaemon, netlink.Dump, nil)
+		messages, err := g.call(cmdGetDaemon, nl.Dump, nil)
 		if err != nil {
 			return err
 		}
@@ -161,7 +161,7 @@ func StartSync(ctx context.Context, s SyncDaemon) error {
 		return fmt.Errorf("synchronisation daemon: interface %q: its name must have 1 to %d bytes", s.Interface, unix.IFNAMSIZ-1)
 	}
 	err := withGenl(ctx, func(g *genl) error {
-		_, err := g.call(cmdNewDaemon, netlink.Acknowledge, func(e *netlink.AttributeEncoder) { packDaemon(e, s) })
+		_, err := g.call(cmdNewDaemon, nl.Acknowledge, func(e *nl.AttributeEncoder) { packDaemon(e, s) })
 		return err
 	})
 	switch {
@@ -178,8 +178,8 @@ func StartSync(ctx context.Context, s SyncDaemon) error {
 // StopSync stops the daemon of a state. One that does not run is no error.
 func StopSync(ctx context.Context, state SyncState) error {
 	err := withGenl(ctx, func(g *genl) error {
-		_, err := g.call(cmdDelDaemon, netlink.Acknowledge, func(e *netlink.AttributeEncoder) {
-			e.Nested(attrDaemon, func(e *netlink.AttributeEncoder) error { e.Uint32(daemonState, uint32(state)); return nil })
+		_, err := g.call(cmdDelDaemon, nl.Acknowledge, func(e *nl.AttributeEncoder) {
+			e.Nested(attrDaemon, func(e *nl.AttributeEncoder) error { e.Uint32(daemonState, uint32(state)); return nil })
 		})
 		return err
 	})
@@ -189,8 +189,8 @@ func StopSync(ctx context.Context, state SyncState) error {
 	return nil
 }
 
-func packDaemon(e *netlink.AttributeEncoder, s SyncDaemon) {
-	e.Nested(attrDaemon, func(e *netlink.AttributeEncoder) error {
+func packDaemon(e *nl.AttributeEncoder, s SyncDaemon) {
+	e.Nested(attrDaemon, func(e *nl.AttributeEncoder) error {
 		e.Uint32(daemonState, uint32(s.State))
 		e.String(daemonInterface, s.Interface)
 		e.Uint32(daemonID, uint32(s.ID))
@@ -213,7 +213,7 @@ func packDaemon(e *netlink.AttributeEncoder, s SyncDaemon) {
 }
 
 func unpackDaemon(data []byte) (s SyncDaemon, err error) {
-	d, err := netlink.NewAttributeDecoder(data)
+	d, err := nl.NewAttributeDecoder(data)
 	if err != nil {
 		return s, err
 	}
@@ -221,7 +221,7 @@ func unpackDaemon(data []byte) (s SyncDaemon, err error) {
 		if d.Type() != attrDaemon {
 			continue
 		}
-		d.Nested(func(d *netlink.AttributeDecoder) error {
+		d.Nested(func(d *nl.AttributeDecoder) error {
 			for d.Next() {
 				switch d.Type() {
 				case daemonState:
