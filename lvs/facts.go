@@ -102,7 +102,10 @@ func version(release string) (v [2]int) {
 }
 
 // moduleLists tell which modules there are.
-type moduleLists struct{ loaded, builtin, loadable map[string]bool }
+type moduleLists struct {
+	loaded, builtin, loadable map[string]bool
+	listed                    bool // there is a list of what can be loaded
+}
 
 func findModules(release string) moduleLists {
 	m := moduleLists{loaded: make(map[string]bool), builtin: make(map[string]bool), loadable: make(map[string]bool)}
@@ -112,7 +115,8 @@ func findModules(release string) moduleLists {
 		m.loaded[name] = true
 	}
 	list := func(file string, into map[string]bool) {
-		text, _ := os.ReadFile(filepath.Join("/lib/modules", release, file))
+		text, err := os.ReadFile(filepath.Join("/lib/modules", release, file))
+		m.listed = m.listed || err == nil
 		for s := bufio.NewScanner(bytes.NewReader(text)); s.Scan(); {
 			path, _, _ := strings.Cut(s.Text(), ":") // modules.dep: PATH: PATHS; modules.builtin: PATH
 			name, _, _ := strings.Cut(filepath.Base(path), ".ko")
@@ -130,6 +134,8 @@ func (m moduleLists) state(name string) string {
 		return ModuleLoaded
 	case m.loadable[name]:
 		return ModuleLoadable
+	case m.listed:
+		return ModuleMissing
 	}
-	return ModuleMissing
+	return "" // in a container, for one
 }

@@ -32,7 +32,7 @@ type Finding struct {
 	Value  string `json:"value,omitempty"`
 }
 
-// Where a module, or a scheduler in one, is.
+// Where a module, or a scheduler in one, is; "" when that cannot be known.
 const (
 	ModuleLoaded   = "loaded" // or built in
 	ModuleLoadable = "loadable"
@@ -96,7 +96,7 @@ func (p *preflight) add(s Severity, code, subject, remedy, format string, args .
 }
 
 func (p *preflight) kernel(f Facts, w Wish) {
-	if f.Module == ModuleLoadable {
+	if f.Module == ModuleLoadable || f.Module == "" {
 		p.add(Wrong, "ipvs-not-loaded", "", "modprobe ip_vs, and at every boot: echo ip_vs > /etc/modules-load.d/signalbox.conf", "the kernel's IPVS is not loaded")
 	}
 	if f.Module == ModuleMissing {
