@@ -1,7 +1,7 @@
 // Package admin is the operators' HTTP server: metrics, health, and the state
 // of the cluster as JSON and as a page.
 //
-// It reads snapshots that others publish and changes nothing.
+// It reads snapshots that others publish and changes nothing but through them.
 package admin
 
 import (
@@ -29,7 +29,8 @@ type Status struct {
 	Servers   []Server            `json:"servers"`
 	Routes    []Route             `json:"routes"`
 	Clients   int                 `json:"clients"`
-	Waiting   int                 `json:"waiting"` // statements held for a primary
+	Waiting   int                 `json:"waiting"`       // statements held for a primary
+	LVS       any                 `json:"lvs,omitempty"` // nil without the role
 }
 
 // Server is one database server.
@@ -58,6 +59,7 @@ type Route struct {
 type Sources struct {
 	Status func() Status
 	Ready  func() (ready bool, why string)
+	LVS    *LVS // nil without the role
 }
 
 //go:embed page.html
@@ -76,17 +78,25 @@ func New(src Sources, metrics prometheus.Gatherer) http.Handler {
 		fmt.Fprintln(w, why)
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		_ = e.Encode(src.Status())
+		writeJSON(w, http.StatusOK, src.Status())
 	})
+	if src.LVS != nil {
+		src.LVS.handle(mux)
+	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'")
 		_, _ = w.Write(page)
 	})
 	return mux
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(v)
 }
 
 // Run serves handler on ln until ctx ends and every request is answered.

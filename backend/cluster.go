@@ -24,13 +24,14 @@ type Cluster struct {
 	gate    *Gate
 
 	snapshot atomic.Pointer[Snapshot]
-	mu       sync.Mutex // serialises publishing of snapshots
+	mu       sync.Mutex // serialises publishing of snapshots, and guards changed
+	changed  chan struct{}
 	failures *prometheus.CounterVec
 }
 
 // New prepares a cluster; Run starts it.
 func New(cfg *config.Config, watch *drbdwatch.Watch, log *slog.Logger, reg prometheus.Registerer) *Cluster {
-	c := &Cluster{cfg: cfg, watch: watch, log: log, servers: servers(cfg), gate: NewGate()}
+	c := &Cluster{cfg: cfg, watch: watch, log: log, servers: servers(cfg), gate: NewGate(), changed: make(chan struct{})}
 	first := &Snapshot{Servers: make([]Status, len(c.servers))}
 	for i, s := range c.servers {
 		first.Servers[i] = Status{Server: s, Reason: "not asked yet"}
@@ -42,6 +43,14 @@ func New(cfg *config.Config, watch *drbdwatch.Watch, log *slog.Logger, reg prome
 
 // Snapshot is the latest, never nil.
 func (c *Cluster) Snapshot() *Snapshot { return c.snapshot.Load() }
+
+// Changed returns a channel that is closed at the next Snapshot. Take it before
+// Snapshot, or a change in between is missed.
+func (c *Cluster) Changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
 
 // Gate is the way to the writer.
 func (c *Cluster) Gate() *Gate { return c.gate }
@@ -228,4 +237,6 @@ func (c *Cluster) publish(s *Server, h *health, sample *sample) {
 	st.Server, st.Up, st.Reason = s, h.up, h.reason
 	st.LastProbe, st.Latency = sample.status.LastProbe, sample.status.Latency
 	c.snapshot.Store(next)
+	close(c.changed)
+	c.changed = make(chan struct{})
 }

@@ -24,6 +24,7 @@ type Config struct {
 	Router    Router     `yaml:"router" doc:"How statements are classified and routed."`
 	Health    Health     `yaml:"health" doc:"The probe that each server gets."`
 	Limits    Limits     `yaml:"limits" doc:"Bounds that protect the proxy and the servers."`
+	LVS       LVS        `yaml:"lvs" doc:"Virtual services in the kernel, for traffic that does not pass through the proxy. See docs/lvs.md."`
 	Log       Log        `yaml:"log" doc:"Logging, to standard error."`
 }
 

@@ -32,6 +32,7 @@ func (d *decoder) validate(c *Config) {
 	d.servers(c)
 	d.authority(c)
 	d.bounds(c)
+	d.lvs(c)
 	if (c.Agents.CertFile == "") != (c.Agents.KeyFile == "") {
 		d.at("agents", "cert_file and key_file go together; set both or neither")
 	}

@@ -110,17 +110,17 @@ type Load struct {
 // Service is a virtual service, wanted or found.
 type Service struct {
 	Settings
-	Destinations map[netip.AddrPort]Destination
+	Destinations map[netip.AddrPort]Destination `json:"destinations"`
 
 	// Of a wanted service only.
-	Exclusive bool   // the writer's: never two destinations, not for a moment
-	Epoch     uint64 // of the authority that an exclusive service follows
-	Adopt     bool   // take an equal key over from whoever made it
+	Exclusive bool   `json:"-"` // the writer's: never two destinations, not for a moment
+	Epoch     uint64 `json:"-"` // of the authority that an exclusive service follows
+	Adopt     bool   `json:"-"` // take an equal key over from whoever made it
 
 	// Of a found service only.
-	Owned    bool // we made it
-	Counters Counters
-	Loads    map[netip.AddrPort]Load
+	Owned    bool                    `json:"owned"` // we made it
+	Counters Counters                `json:"counters"`
+	Loads    map[netip.AddrPort]Load `json:"loads"`
 }
 
 // Table is all services by their identity.

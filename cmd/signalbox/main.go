@@ -31,6 +31,7 @@ func commands() []command {
 		{"run", "run -c FILE", "run the proxy", runRun},
 		{"agent", "agent -c FILE [--print]", "publish this DRBD node's state to the proxies", runAgent},
 		{"notify", "notify [-c FILE] [--wait 10s] promote|demote|fenced NODE", "tell the agent what a cluster manager does", runNotify},
+		{"lvs", "lvs status|plan|apply|drain|undrain|serve|check [flags]", "the LVS role: look at it, drain servers, run its privileged part", runLVS},
 		{"check", "check -c FILE", "validate a configuration and show what it means", runCheck},
 		{"version", "version", "print the version", runVersion},
 	}
