@@ -61,6 +61,12 @@ func packHostAddress(index int, a netip.Addr) ([]byte, error) {
 	e := nl.NewAttributeEncoder()
 	e.Bytes(unix.IFA_LOCAL, a.AsSlice())
 	e.Bytes(unix.IFA_ADDRESS, a.AsSlice())
+	if a.Is6() {
+		// struct ifa_cacheinfo: preferred for 0 s, valid for ever, so that the kernel
+		// never chooses it as the source of a connection of this host's own.
+		info := binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(nil, 0), ^uint32(0))
+		e.Bytes(unix.IFA_CACHEINFO, append(info, make([]byte, 8)...))
+	}
 	attributes, err := e.Encode()
 	return append(head, attributes...), err
 }

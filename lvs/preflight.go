@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"signalbox/config"
 )
 
 // Severity says what a finding means.
@@ -270,4 +272,27 @@ func Persist(list []Finding) string {
 		}
 	}
 	return strings.Join(lines, "")
+}
+
+// waitTimeout is the servers' default wait_timeout, seconds.
+const waitTimeout = 28800
+
+// WishOf is what a configuration asks of this host.
+func WishOf(cfg *config.Config) Wish {
+	w := Wish{Socket: cfg.LVS.Mode == "socket"}
+	for _, v := range Virtuals(cfg) {
+		n := Need{Name: v.Name, Keys: v.keys, Scheduler: v.settings.Scheduler, Persistent: v.settings.Flags&Persistent != 0}
+		for i := range v.reals {
+			n.Servers = append(n.Servers, v.reals[i].dest)
+		}
+		if v.sorry != nil {
+			n.Servers = append(n.Servers, v.sorry.dest)
+		}
+		w.Sync = w.Sync || n.Scheduler == "mh" || n.Scheduler == "sh"
+		if slices.ContainsFunc(v.keys, func(k Key) bool { return k.Mark != 0 || k.Protocol == TCP }) {
+			w.Wait = waitTimeout
+		}
+		w.Services = append(w.Services, n)
+	}
+	return w
 }

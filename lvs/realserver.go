@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -214,23 +213,12 @@ func (r *RealServer) remember(seen realServerSeen) error {
 			}
 		}
 		text, _ = json.Marshal(before) // of plain fields
-		if err := writeWhole(r.Memory, text); err != nil {
+		if err := writeFile(r.Memory, text); err != nil {
 			return fmt.Errorf("keep how this host was: %w", err)
 		}
 	}
 	r.before = before
 	return nil
-}
-
-// writeWhole replaces a file, so that it is never there in part.
-func writeWhole(path string, text []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
 }
 
 // Down puts everything back as it was before Up, addresses first.
