@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -15,6 +16,8 @@ import (
 // every line back.
 type server struct {
 	name     string
+	accepted atomic.Int64
+
 	mu       sync.Mutex // guards what follows
 	listener net.Listener
 	open     map[net.Conn]struct{}
@@ -41,6 +44,7 @@ func (v *server) accept() {
 		if err != nil {
 			return
 		}
+		v.accepted.Add(1)
 		v.mu.Lock()
 		v.open[c] = struct{}{}
 		v.mu.Unlock()
