@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func key(t *testing.T, text string) Key {
+func parsed(t *testing.T, text string) Key {
 	t.Helper()
 	k, err := ParseKey(text)
 	if err != nil {
@@ -35,7 +35,7 @@ func good() Facts {
 
 func TestPreflight(t *testing.T) {
 	service := func(change func(*Need)) Wish {
-		n := Need{Name: "reads", Keys: []Key{key(t, "tcp/10.0.0.10:3306")}, Scheduler: "wlc", Servers: []Destination{to("10.0.0.1:3306", DirectRoute), to("10.0.0.2:3306", DirectRoute)}}
+		n := Need{Name: "reads", Keys: []Key{parsed(t, "tcp/10.0.0.10:3306")}, Scheduler: "wlc", Servers: []Destination{to("10.0.0.1:3306", DirectRoute), to("10.0.0.2:3306", DirectRoute)}}
 		if change != nil {
 			change(&n)
 		}
@@ -59,7 +59,7 @@ func TestPreflight(t *testing.T) {
 		{"another port by dr", nil, func(n *Need) { n.Servers[1] = to("10.0.0.2:3307", DirectRoute) }, "error port-differs"},
 		{"another port by tunnel", nil, func(n *Need) { n.Servers[1] = to("10.0.0.2:3307", Tunnel) }, "error port-differs"},
 		{"another port by masq", nil, func(n *Need) { n.Servers[1] = to("10.0.0.2:3307", Masquerade) }, ""},
-		{"any port with a mark", nil, func(n *Need) { n.Keys = []Key{key(t, "mark4/1")} }, ""},
+		{"any port with a mark", nil, func(n *Need) { n.Keys = []Key{parsed(t, "mark4/1")} }, ""},
 		{"one server twice", nil, func(n *Need) { n.Servers = append(n.Servers, n.Servers[0]) }, "error duplicate-server"},
 		{"one address twice", nil, func(n *Need) { n.Keys = append(n.Keys, n.Keys[0]) }, "error duplicate-service"},
 		{"a standby director", func(f *Facts) { clear(f.Local) }, nil, "info address-not-here"},
@@ -114,7 +114,7 @@ func TestRemediesEndFindings(t *testing.T) {
 		f.Sysctl[path] = "0"
 	}
 	f.Sysctl["net/ipv4/conf/all/send_redirects"] = "1"
-	w := Wish{Sync: true, Services: []Need{{Name: "reads", Keys: []Key{key(t, "tcp/10.0.0.10:3306"), key(t, "tcp/[fd00::10]:3306")}, Scheduler: "wlc", Persistent: true,
+	w := Wish{Sync: true, Services: []Need{{Name: "reads", Keys: []Key{parsed(t, "tcp/10.0.0.10:3306"), parsed(t, "tcp/[fd00::10]:3306")}, Scheduler: "wlc", Persistent: true,
 		Servers: []Destination{to("10.0.0.1:3306", Masquerade), to("10.0.0.2:3306", Local)}}}}
 	first := Preflight(f, w)
 	for _, v := range first {

@@ -88,10 +88,10 @@ func TestStuckConnectionsAreCut(t *testing.T) {
 			l.become(t, r.owner, k, "")
 			t.Logf("out of the table after %s", time.Since(cut).Round(time.Millisecond))
 			for _, c := range []*call{sender, waiter} {
+				_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 				if c == sender {
 					_, _ = fmt.Fprintln(c, "are you there")
 				}
-				_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
 				if _, err := c.in.ReadString('\n'); !errors.Is(err, syscall.ECONNRESET) {
 					t.Errorf("a stuck connection ends with %v, not with a reset", err)
 				}

@@ -1,6 +1,7 @@
 package lvslab
 
 import (
+	"context"
 	_ "embed"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"signalbox/internal/sandbox"
 )
 
 //go:embed init.sh
@@ -21,9 +24,12 @@ var initScript []byte
 // directory, writable there.
 const insideMark = "SIGNALBOX_LVS_LAB"
 
+// dataMark is the environment's name for a MariaDB data directory to copy.
+const dataMark = "SIGNALBOX_LVS_DATA"
+
 // packages are what the lab needs: a command, and Debian's package.
 var packages = map[string]string{"linux.uml": "user-mode-linux", "ipvsadm": "ipvsadm", "ip": "iproute2", "modprobe": "kmod",
-	"keepalived": "keepalived", "nft": "nftables", "mariadbd": "mariadb-server-core"}
+	"keepalived": "keepalived", "tc": "iproute2", "mariadbd": "mariadb-server-core"}
 
 // missing says what the lab lacks, "" when it can run.
 var missing string
@@ -99,7 +105,7 @@ func runInGuest() (int, error) {
 		return 0, err
 	}
 	defer console.Close()
-	cmd := exec.Command("linux.uml", "mem=1024M", "rootfstype=hostfs", "rootflags=/", "ro", "init="+filepath.Join(dir, "init.sh"), "lab_dir="+dir,
+	cmd := exec.Command("linux.uml", "mem=1536M", "rootfstype=hostfs", "rootflags=/", "ro", "init="+filepath.Join(dir, "init.sh"), "lab_dir="+dir,
 		"con=null", "con0=null,fd:1", "ssl0=fd:3,fd:4", "umid=lvs"+strconv.Itoa(os.Getpid()), "quiet")
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, console, console
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "HOME="+dir)
@@ -146,7 +152,11 @@ func furnish(dir string) error {
 	if err != nil {
 		return err
 	}
-	words := []string{"cd", quote(here), "&&", "TMPDIR=/run/tmp", "HOME=/run/tmp", insideMark + "=/mnt/lab", quote(self)}
+	data, err := sandbox.DataDir(context.Background())
+	if err != nil {
+		return err
+	}
+	words := []string{"cd", quote(here), "&&", "TMPDIR=/run/tmp", "HOME=/run/tmp", insideMark + "=/mnt/lab", dataMark + "=" + quote(data), quote(self)}
 	for _, a := range os.Args[1:] {
 		// The go command's own files lie where the guest cannot write.
 		if !strings.HasPrefix(a, "-test.testlogfile") {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,9 +20,15 @@ func TestFirewallMark(t *testing.T) {
 		l.serve(t, s, s.name+"-a", 3306)
 		l.serve(t, s, s.name+"-b", 3307)
 	}
-	run(t, fmt.Sprintf("nft -f - <<END\ntable ip lab {\n chain pre {\n  type filter hook prerouting priority -150;\n  ip daddr %s tcp dport { 3306, 3307 } meta mark set 7\n }\n}\n"+
-		"table ip6 lab {\n chain pre {\n  type filter hook prerouting priority -150;\n  ip6 daddr %s tcp dport { 3306, 3307 } meta mark set 8\n }\n}\nEND\n", v4, v6))
-	defer run(t, "nft delete table ip lab; nft delete table ip6 lab")
+	// A firewall would mark; tc does the same without one.
+	var rules strings.Builder
+	rules.WriteString("qdisc add dev front ingress\n")
+	for port := 3306; port <= 3307; port++ {
+		fmt.Fprintf(&rules, "filter add dev front ingress protocol ip flower dst_ip %s ip_proto tcp dst_port %d action skbedit mark 7\n", v4, port)
+		fmt.Fprintf(&rules, "filter add dev front ingress protocol ipv6 flower dst_ip %s ip_proto tcp dst_port %d action skbedit mark 8\n", v6, port)
+	}
+	run(t, "tc -batch - <<END\n"+rules.String()+"END\n")
+	defer run(t, "tc qdisc del dev front ingress")
 	want := lvs.Table{}
 	for _, six := range []bool{false, true} {
 		k := lvs.Key{IPv6: six, Mark: 7}

@@ -111,6 +111,9 @@ func (c *call) line() (string, error) {
 
 // echo sends a line and reads it back.
 func (c *call) echo(text string) error {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
 	if _, err := fmt.Fprintln(c, text); err != nil {
 		return err
 	}

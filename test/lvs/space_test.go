@@ -48,8 +48,6 @@ type lab struct {
 // theLab is laid out by the first test that needs it.
 var theLab *lab
 
-func endDirector() {}
-
 // director returns the lab in its first state, or skips the test, or fails it
 // where the lab is required.
 func director(t *testing.T) *lab {
