@@ -22,8 +22,8 @@ func FromCluster(s *backend.Snapshot, w *backend.Writer, a *drbdwatch.Authority,
 	if w.Server != nil {
 		c.Writer = w.Server.Name
 	}
-	if w.Leaving != nil {
-		c.Leaving = w.Leaving.Name
+	if w.Server == nil && a.Writer == "" {
+		c.Leaving = a.Leaving // not the gate's, which ends as soon as the proxy itself is idle
 	}
 	c.Settled = c.Writer != "" || c.Leaving != "" || a.Verdict == drbdwatch.Deny
 	return c

@@ -178,6 +178,11 @@ func TestFromCluster(t *testing.T) {
 	if c := FromCluster(s, &backend.Writer{}, &drbdwatch.Authority{Verdict: drbdwatch.Hold}, 0); c.Settled {
 		t.Errorf("settled while nothing is known: %+v", c)
 	}
+	for writer, want := range map[string]string{"": "db1", "db2": ""} {
+		if c := FromCluster(s, &backend.Writer{}, &drbdwatch.Authority{Verdict: drbdwatch.Hold, Leaving: "db1", Writer: writer}, 0); c.Leaving != want || c.Settled != (want != "") {
+			t.Errorf("authority %q: %+v", writer, c)
+		}
+	}
 	if c := FromCluster(s, &backend.Writer{}, &drbdwatch.Authority{Verdict: drbdwatch.Deny}, 0); !c.Settled {
 		t.Errorf("not settled though nobody may write: %+v", c)
 	}
