@@ -279,7 +279,7 @@ const waitTimeout = 28800
 
 // WishOf is what a configuration asks of this host.
 func WishOf(cfg *config.Config) Wish {
-	w := Wish{Socket: cfg.LVS.Mode == "socket"}
+	w := Wish{Socket: cfg.LVS.Mode == "socket", Sync: cfg.LVS.Sync.Interface != ""}
 	for _, v := range Virtuals(cfg) {
 		n := Need{Name: v.Name, Keys: v.keys, Scheduler: v.settings.Scheduler, Persistent: v.settings.Flags&Persistent != 0}
 		for i := range v.reals {
@@ -288,7 +288,7 @@ func WishOf(cfg *config.Config) Wish {
 		if v.sorry != nil {
 			n.Servers = append(n.Servers, v.sorry.dest)
 		}
-		w.Sync = w.Sync || n.Scheduler == "mh" || n.Scheduler == "sh"
+		w.Sync = w.Sync || n.Scheduler == "mh"
 		if slices.ContainsFunc(v.keys, func(k Key) bool { return k.Mark != 0 || k.Protocol == TCP }) {
 			w.Wait = waitTimeout
 		}

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
+	"time"
 
 	nl "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"signalbox/config"
 )
 
 // SyncState is which half of the kernel's connection synchronisation a daemon
@@ -130,6 +134,46 @@ func KeepSync(ctx context.Context, want []SyncDaemon) ([]SyncStep, error) {
 		}
 	}
 	return steps, nil
+}
+
+// syncWanted are the daemons of a configuration: both halves on both directors.
+func syncWanted(c *config.LVSSync) []SyncDaemon {
+	group, _ := netip.ParseAddr(c.Group) // checked by config
+	d := SyncDaemon{Interface: c.Interface, ID: uint8(c.ID), Group: group, Port: uint16(c.Port)}
+	master, backup := d, d
+	master.State, backup.State = SyncMaster, SyncBackup
+	return []SyncDaemon{master, backup}
+}
+
+// RunSync keeps the synchronisation daemons as configured until ctx ends, in the
+// process that holds CAP_NET_ADMIN. Without an interface it leaves them alone; at
+// the end they go on, as the table does.
+func RunSync(ctx context.Context, cfg *config.LVS, log *slog.Logger) {
+	if cfg.Sync.Interface == "" {
+		return
+	}
+	want, last := syncWanted(&cfg.Sync), ""
+	tick := time.NewTicker(cfg.Interval)
+	defer tick.Stop()
+	for {
+		steps, err := KeepSync(ctx, want)
+		for _, s := range steps {
+			log.Info("lvs sync", "start", s.Start, "state", s.Daemon.State.String(), "interface", s.Daemon.Interface, "id", s.Daemon.ID)
+		}
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if text != last && text != "" && ctx.Err() == nil {
+			log.Warn("lvs sync", "error", text)
+		}
+		last = text
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // SyncDaemons are the daemons that run.

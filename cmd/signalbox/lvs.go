@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -150,6 +151,10 @@ func (l *lvsCommand) serve() error {
 		return err
 	}
 	log.Info("listening", "address", l.cfg.LVS.Socket, "uid", os.Geteuid())
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { lvs.RunSync(ctx, &l.cfg.LVS, log) })
+	defer stop()
 	return s.Run(ctx, ln)
 }
 

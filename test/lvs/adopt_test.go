@@ -32,6 +32,11 @@ func TestRunningQuerySurvivesRestart(t *testing.T) {
 	}
 	db := l.open(t, l.clients[0], at(v4, 4001))
 	before := describe(table(t, o))
+	next := func() string {
+		var log string
+		program, log = signalbox(t, "run", "-c", file)
+		return log
+	}
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
 			conn, err := db.Conn(t.Context())
@@ -56,8 +61,7 @@ func TestRunningQuerySurvivesRestart(t *testing.T) {
 			if now := describe(table(t, o)); now != before {
 				t.Errorf("after %s:\n%s\nbefore:\n%s", signal, now, before)
 			}
-			var logFile string
-			program, logFile = signalbox(t, "run", "-c", file)
+			logFile := next()
 			eventually(t, func() error { return compared(file) })
 			restarted := time.Since(began)
 			if err := <-answered; err != nil {

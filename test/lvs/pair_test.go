@@ -2,6 +2,7 @@ package lvslab
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -22,9 +23,11 @@ func TestPairOfDirectors(t *testing.T) {
 		set    lvs.Settings
 		sync   bool
 		sloppy string
+		vrrp   bool // keepalived moves the address, as examples/keepalived.conf says
 	}{
-		{"synchronised", lvs.Settings{Scheduler: "wlc", Netmask: 32}, true, "0"},
-		{"hashed", lvs.Settings{Scheduler: "mh", Flags: lvs.Option1 | lvs.Option2, Netmask: 32}, false, "1"},
+		{"synchronised", lvs.Settings{Scheduler: "wlc", Netmask: 32}, true, "0", false},
+		{"hashed", lvs.Settings{Scheduler: "mh", Flags: lvs.Option1 | lvs.Option2, Netmask: 32}, false, "1", false},
+		{"keepalived", lvs.Settings{Scheduler: "wlc", Netmask: 32}, true, "0", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v4, _ := l.vip(t)
@@ -48,6 +51,12 @@ func TestPairOfDirectors(t *testing.T) {
 					t.Cleanup(func() { l.do(d, func() { keepSync(t) }) })
 				}
 			}
+			move := func() {
+				run(t, fmt.Sprintf("ip addr del %[1]s/32 dev front; ip -n standby addr add %[1]s/32 dev eth0; ip -n client1 neigh flush all", v4))
+			}
+			if c.vrrp {
+				move = l.vrrp(t, v4)
+			}
 			var calls []*call
 			for range 8 {
 				conn, err := l.call(l.clients[0], at(v4, 3306))
@@ -65,8 +74,7 @@ func TestPairOfDirectors(t *testing.T) {
 			if c.sync {
 				l.synchronised(t, len(calls), fmt.Sprintf("%02X%02X%02X%02X 0CEA", v4.As4()[0], v4.As4()[1], v4.As4()[2], v4.As4()[3]))
 			}
-			run(t, fmt.Sprintf("ip addr del %[1]s/32 dev front; ip -n standby addr add %[1]s/32 dev eth0; ip -n client1 neigh flush all", v4))
-			defer run(t, fmt.Sprintf("ip -n standby addr del %s/32 dev eth0", v4))
+			move()
 			for i, conn := range calls {
 				if err := conn.echo("after"); err != nil {
 					t.Errorf("connection %d to %s ends with the move of the address: %v", i, conn.server, err)
@@ -107,4 +115,32 @@ func (l *lab) synchronised(t *testing.T, n int, virtual string) {
 		})
 		return err
 	})
+}
+
+// vrrp gives the address to a pair of keepalived as the example configures them,
+// and returns what ends the first.
+func (l *lab) vrrp(t *testing.T, v4 netip.Addr) (move func()) {
+	t.Helper()
+	text, err := os.ReadFile("../../examples/keepalived.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, fmt.Sprintf("ip addr del %s/32 dev front", v4))
+	here := strings.NewReplacer("10.0.0.10/32", v4.String()+"/32", "interface eth0", "interface front", "dev eth0", "dev front")
+	there := strings.NewReplacer("10.0.0.10/32", v4.String()+"/32", "priority 150", "priority 100")
+	has := func(where string) func() error {
+		return func() error {
+			if out, err := shell("ip " + where + " addr show"); err != nil || !strings.Contains(out, v4.String()+"/32") {
+				return fmt.Errorf("the address is not there: %v: %s", err, out)
+			}
+			return nil
+		}
+	}
+	end := runKeepalived(t, nil, "--vrrp", here.Replace(string(text)))
+	eventually(t, has(""))
+	runKeepalived(t, l.standby, "--vrrp", there.Replace(string(text)))
+	return func() {
+		end()
+		eventually(t, has("-n standby"))
+	}
 }
