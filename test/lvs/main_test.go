@@ -29,7 +29,7 @@ const dataMark = "SIGNALBOX_LVS_DATA"
 
 // packages are what the lab needs: a command, and Debian's package.
 var packages = map[string]string{"linux.uml": "user-mode-linux", "ipvsadm": "ipvsadm", "ip": "iproute2", "modprobe": "kmod",
-	"keepalived": "keepalived", "tc": "iproute2", "mariadbd": "mariadb-server-core"}
+	"keepalived": "keepalived", "tc": "iproute2", "drbdadm": "drbd-utils", "mariadbd": "mariadb-server-core"}
 
 // missing says what the lab lacks, "" when it can run.
 var missing string
@@ -106,7 +106,7 @@ func runInGuest() (int, error) {
 	}
 	defer console.Close()
 	cmd := exec.Command("linux.uml", "mem=1536M", "rootfstype=hostfs", "rootflags=/", "ro", "init="+filepath.Join(dir, "init.sh"), "lab_dir="+dir,
-		"con=null", "con0=null,fd:1", "ssl0=fd:3,fd:4", "umid=lvs"+strconv.Itoa(os.Getpid()), "quiet")
+		"ubdb="+filepath.Join(dir, "disk0"), "ubdc="+filepath.Join(dir, "disk1"), "con=null", "con0=null,fd:1", "ssl0=fd:3,fd:4", "umid=lvs"+strconv.Itoa(os.Getpid()), "quiet")
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, console, console
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "HOME="+dir)
 	cmd.ExtraFiles = []*os.File{fromHost, toHost}
@@ -135,6 +135,11 @@ func runInGuest() (int, error) {
 func furnish(dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, "init.sh"), initScript, 0o755); err != nil {
 		return err
+	}
+	for _, disk := range []string{"disk0", "disk1"} { // DRBD's, see drbd_test.go
+		if err := os.WriteFile(filepath.Join(dir, disk), make([]byte, 8<<20), 0o600); err != nil {
+			return err
+		}
 	}
 	if err := writeModules(dir); err != nil {
 		return err

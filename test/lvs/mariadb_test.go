@@ -16,7 +16,7 @@ import (
 )
 
 // databasePort is MariaDB's: others listen on 3306.
-const databasePort = 3307
+const databasePort = 3309
 
 // database is a real MariaDB on far1, started by the first test that needs it: in
 // a guest that takes seconds.

@@ -95,7 +95,15 @@ func TestWriterIsNeverTwo(t *testing.T) {
 		}
 		_ = held.Close()
 	}
-	seen := stop()
+	slices.Sort(moved)
+	t.Logf("%d switches: moved within %s (median), %s (longest)", switches, moved[len(moved)/2].Round(time.Millisecond), moved[len(moved)-1].Round(time.Millisecond))
+	neverTwo(t, stop())
+}
+
+// neverTwo looks that no glance has two destinations, and that there were enough
+// of them to tell.
+func neverTwo(t *testing.T, seen []glance) {
+	t.Helper()
 	var gaps []time.Duration
 	for i, g := range seen {
 		if len(g.hosts) > 1 {
@@ -106,10 +114,9 @@ func TestWriterIsNeverTwo(t *testing.T) {
 		}
 	}
 	slices.Sort(gaps)
-	slices.Sort(moved)
-	t.Logf("%d switches, %d looks at the kernel, one every %s (median; %s at the 99th percentile), never two; moved within %s (median), %s (longest)", switches, len(seen),
-		gaps[len(gaps)/2].Round(10*time.Microsecond), gaps[len(gaps)*99/100].Round(10*time.Microsecond), moved[len(moved)/2].Round(time.Millisecond), moved[len(moved)-1].Round(time.Millisecond))
-	if gaps[len(gaps)/2] > 10*time.Millisecond {
+	t.Logf("%d looks at the kernel, one every %s (median; %s at the 99th percentile), never two", len(seen),
+		gaps[len(gaps)/2].Round(10*time.Microsecond), gaps[len(gaps)*99/100].Round(10*time.Microsecond))
+	if len(seen) < 50 { // how far apart they are is the machine's business
 		t.Error("too few looks to tell")
 	}
 }
