@@ -3,6 +3,7 @@ package lvs
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -79,6 +80,8 @@ func Plan(desired, actual Table) Planned {
 		want := desired[k]
 		found, exists := actual[k]
 		switch {
+		case exists && found.Owned && found.Settings == want.Settings && maps.Equal(found.Destinations, want.Destinations):
+			continue // nearly always
 		case !exists:
 			p.add(Operation{Kind: AddService, Service: k, Settings: want.Settings, Why: "it is missing"})
 		case !found.Owned && !want.Adopt:

@@ -13,7 +13,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The sandbox keeps one thread for the servers that it starts.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("signalbox/internal/sandbox.init.func1.1"))
+}
 
 // serveOn runs the privileged process over a kernel in memory.
 func serveOn(t *testing.T, text string, change func(*Server)) (*Client, *memory, string) {
