@@ -13,9 +13,19 @@ type LVS struct {
 	Adopt         bool          `yaml:"adopt" default:"false" doc:"Take over services that exist with a configured address though another program made them, for one start after a migration or a lost state_dir. Otherwise that is a conflict, and they stay as they are."`
 	LeaveOnExit   bool          `yaml:"leave_on_exit" default:"true" doc:"Leave the table as it is when the process ends, so that connections go on. false: remove own services."`
 	StandbyProbes time.Duration `yaml:"standby_interval" default:"10s" doc:"Time between own probes of listed servers while none of the services' addresses is on this host. Cluster servers are probed as health says."`
+	Sync          LVSSync       `yaml:"sync" doc:"The kernel's synchronisation of connections between a pair of directors, so that they go on when the address moves."`
 	Flap          LVSFlap       `yaml:"flap" doc:"A server that fails again and again stays out for longer."`
 	Proxies       []LVSServer   `yaml:"proxies" doc:"The Signalbox proxies, for services whose servers are proxies."`
 	Services      []LVSService  `yaml:"services" doc:"The virtual services."`
+}
+
+// LVSSync is the kernel's synchronisation of connections. Both directors tell and
+// listen, so that nothing has to be switched when the address moves.
+type LVSSync struct {
+	Interface string `yaml:"interface" doc:"Interface on which the directors tell each other of their connections, by multicast and unencrypted; empty: the kernel's daemons are left alone."`
+	ID        int    `yaml:"id" default:"1" doc:"Number of the pair, 1 to 255, the same on both directors."`
+	Group     string `yaml:"group" default:"224.0.0.81" doc:"Multicast address."`
+	Port      int    `yaml:"port" default:"8848" doc:"UDP port."`
 }
 
 // LVSFlap damps servers that go up and down.

@@ -11,9 +11,27 @@ import (
 	"time"
 )
 
+// lvsSync checks the synchronisation; an interface's name has at most 15 bytes
+// (IFNAMSIZ).
+func (d *decoder) lvsSync(s *LVSSync) {
+	if len(s.Interface) > 15 {
+		d.at("lvs.sync.interface", "%q is no interface: a name has at most 15 bytes", s.Interface)
+	}
+	if s.ID < 1 || s.ID > 255 {
+		d.at("lvs.sync.id", "%d is outside 1 to 255", s.ID)
+	}
+	if a, err := netip.ParseAddr(s.Group); err != nil || !a.IsMulticast() {
+		d.at("lvs.sync.group", "%q is no multicast address", s.Group)
+	}
+	if s.Port < 1 || s.Port > 65535 {
+		d.at("lvs.sync.port", "%d is outside 1 to 65535", s.Port)
+	}
+}
+
 func (d *decoder) lvs(c *Config) {
 	l := &c.LVS
 	d.lvsGeneral(l)
+	d.lvsSync(&l.Sync)
 	for i, p := range l.Proxies {
 		d.lvsServer(fmt.Sprintf("lvs.proxies[%d]", i), &p)
 	}

@@ -166,7 +166,8 @@ func (r *Reconciler) inputs() Inputs {
 // otherwise the services whose wanted state has changed.
 func (r *Reconciler) pass(ctx context.Context) {
 	begin := r.now()
-	whole := r.whole.Swap(false) || r.actual == nil || !begin.Before(r.nextWhole)
+	// The tick that is nearest: one that comes a moment early is not passed over.
+	whole := r.whole.Swap(false) || r.actual == nil || !begin.Add(min(evaluate, r.cfg.Interval)/2).Before(r.nextWhole)
 	in := r.inputs()
 	var keys []Key
 	if !whole {

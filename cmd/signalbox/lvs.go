@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -68,7 +69,8 @@ const lvsUsage = `usage: signalbox lvs COMMAND [flags]
                                no new connections; those it has may end
   undrain SERVER [--service S]
   serve                        the privileged process of lvs.mode socket
-  check                        is this host ready to be a director?
+  check [--apply] [--json]     is this host ready to be a director? --apply
+                               writes the kernel settings that are missing
 All take -c FILE; all but serve and check ask the running proxy (--url).
 `
 
@@ -85,6 +87,7 @@ func runLVS(args []string, std stdio) int {
 	flags.StringVar(&l.url, "url", "", "`URL` of the proxy's HTTP server; from the configuration when empty")
 	flags.BoolVar(&l.json, "json", false, "print JSON")
 	flags.BoolVar(&l.dry, "dry-run", false, "apply: only show what would be changed")
+	flags.BoolVar(&l.write, "apply", false, "check: write the kernel settings that are missing")
 	flags.StringVar(&l.drain.Service, "service", "", "drain, undrain: only in this `service`")
 	flags.StringVar(&l.drain.Patience, "patience", "", "drain: how long connections may go on, such as 30s")
 	rest := args[1:]
@@ -98,12 +101,12 @@ func runLVS(args []string, std stdio) int {
 		l.drain.Server = flags.Arg(0)
 	}
 	run, ok := map[string]func() error{"status": l.status, "events": l.events, "plan": l.plan, "apply": l.apply,
-		"drain": l.post("drain"), "undrain": l.post("undrain"), "serve": l.serve}[l.name]
+		"drain": l.post("drain"), "undrain": l.post("undrain"), "serve": l.serve, "check": l.check}[l.name]
 	if !ok {
 		fmt.Fprintf(std.err, "signalbox lvs: there is no command %q\n%s", l.name, lvsUsage)
 		return 2
 	}
-	if l.url == "" || l.name == "serve" {
+	if l.url == "" || l.name == "serve" || l.name == "check" {
 		cfg, err := config.Load(*file)
 		if err != nil {
 			fmt.Fprintln(std.err, err)
@@ -127,6 +130,7 @@ type lvsCommand struct {
 	url   string
 	json  bool
 	dry   bool
+	write bool // of check: --apply
 	drain admin.LVSDrain
 }
 
@@ -147,6 +151,10 @@ func (l *lvsCommand) serve() error {
 		return err
 	}
 	log.Info("listening", "address", l.cfg.LVS.Socket, "uid", os.Geteuid())
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { lvs.RunSync(ctx, &l.cfg.LVS, log) })
+	defer stop()
 	return s.Run(ctx, ln)
 }
 

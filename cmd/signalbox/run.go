@@ -117,6 +117,9 @@ func (a *assembly) run(ctx context.Context) error {
 	group.Go(func() { errs[1] = a.cluster.Run(below) })
 	if a.lvs != nil {
 		group.Go(func() { errs[4] = a.lvs.Run(below) })
+		if a.cfg.LVS.Mode == "kernel" {
+			group.Go(func() { lvs.RunSync(below, &a.cfg.LVS, a.log) })
+		}
 	}
 	if a.admin != nil {
 		handler := admin.New(admin.Sources{Status: a.status, Ready: a.ready, LVS: lvsAPI(a.lvs), Events: a.events, SetMode: a.setMode,
