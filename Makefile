@@ -8,7 +8,7 @@ load := sysbench=sysbench haproxy=haproxy
 clients := /usr/lib/python3/dist-packages/pymysql=python3-pymysql /usr/lib/python3/dist-packages/cryptography=python3-cryptography node=nodejs npm=npm
 checkers := shellcheck=shellcheck xmllint=libxml2-utils
 
-.PHONY: help build demo test test-short lab bench lint fuzz clean
+.PHONY: help build demo test test-short staleness lab bench lint fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,11 @@ bench: ## micro-benchmarks, and sysbench directly, through HAProxy and through S
 	@scripts/need $(server) $(load)
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./router/ ./drbdwatch/ ./internal/wire/ ./test/bench/
 	$(GO) run ./test/bench/compare $(BENCHFLAGS)
+
+PAIRS ?= 1000000
+staleness: ## PAIRS write-then-read pairs while replicas lag, stop and the primary moves; none may be stale
+	@scripts/need $(server)
+	SIGNALBOX_E2E=required $(GO) test ./test/e2e -run 'TestStaleness$$' -v -timeout 4h -pairs $(PAIRS)
 
 lint: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }

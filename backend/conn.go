@@ -103,6 +103,7 @@ func every(*Conn) bool  { return true }
 // fails notes that live traffic failed on the server, and has it probed at once.
 func (s *Server) fails() {
 	s.Load.failed.Add(1)
+	s.Fresh.doubt(Now())
 	s.hurry()
 }
 

@@ -148,8 +148,21 @@ func (s *source) add(v interval) {
 // Empty reports whether nothing was executed.
 func (p *Position) Empty() bool { return len(p.domains) == 0 && len(p.sources) == 0 }
 
+// MariaDB reports whether it is in MariaDB's form; an empty one is in none.
+func (p *Position) MariaDB() bool { return len(p.domains) > 0 }
+
+// Parts is of how many replication domains or servers it speaks.
+func (p *Position) Parts() int { return len(p.domains) + len(p.sources) }
+
 // Contains reports whether p has executed everything in q. It allocates
 // nothing.
+//
+// In MariaDB's form the sequence number decides and the server that wrote it does
+// not: within a domain the numbers rise from one writer to the next, across
+// failovers too, and MASTER_GTID_WAIT compares alike. That is true of servers
+// with one history. Of a replica that has what the writer never had it is not,
+// see Ahead; its own, local writes do not count, because for replicas
+// gtid_slave_pos is asked and not gtid_binlog_pos.
 func (p *Position) Contains(q *Position) bool {
 	for i := range q.domains {
 		if !p.hasDomain(&q.domains[i]) {
@@ -200,6 +213,9 @@ func (s *source) has(v interval) bool {
 // Merge returns what p or q have executed.
 func (p Position) Merge(q Position) Position {
 	m := Position{domains: slices.Clone(p.domains), sources: slices.Clone(p.sources)}
+	for i := range m.sources { // Raise works in place
+		m.sources[i].intervals = slices.Clone(m.sources[i].intervals)
+	}
 	for _, d := range q.domains {
 		m.setDomain(d)
 	}
@@ -211,22 +227,140 @@ func (p Position) Merge(q Position) Position {
 	return m
 }
 
-// String is the form that ParsePosition reads.
-func (p Position) String() string {
-	var items []string
-	for _, d := range p.domains {
-		items = append(items, fmt.Sprintf("%d-%d-%d", d.id, d.server, d.seq))
-	}
-	for _, s := range p.sources {
-		var b strings.Builder
-		b.WriteString(s.id)
-		for _, v := range s.intervals {
-			fmt.Fprintf(&b, ":%d", v.first)
-			if v.last > v.first {
-				fmt.Fprintf(&b, "-%d", v.last)
+// Ahead reports whether p, of a replica, has of the writer's history what the
+// writer does not have: w must have been asked after p. Then the two have
+// parted - the writer lost what it had already sent, or somebody else wrote under
+// its name - and p's numbers say nothing about the writer's later ones. What only
+// one of the two knows of, such as a replica's own writes or another source,
+// does not count.
+func (p *Position) Ahead(w *Position) bool {
+	for i := range p.domains {
+		for k := range w.domains {
+			if p.domains[i].id == w.domains[k].id && p.domains[i].seq > w.domains[k].seq {
+				return true
 			}
 		}
-		items = append(items, b.String())
 	}
-	return strings.Join(items, ",")
+	for i := range p.sources {
+		for k := range w.sources {
+			if p.sources[i].id == w.sources[k].id && !w.hasSource(&p.sources[i]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Raise adds what a server reported about a write, in place: p must share nothing
+// with another Position. Text in the form that p already has costs no
+// allocation.
+//
+// In MySQL's form p becomes everything from the first to the last number of each
+// server: a session that writes now and then would otherwise gather an interval
+// for each write. What lies between was committed before the last one, or its
+// number is given out again (MySQL manual, "GTID Life Cycle").
+func (p *Position) Raise(text []byte) error {
+	if p.raiseDomain(text) || p.raiseSource(text) {
+		return nil
+	}
+	q, err := ParsePosition(string(text))
+	if err != nil {
+		return err
+	}
+	*p = p.Merge(q)
+	for i := range p.sources {
+		if v := p.sources[i].intervals; len(v) > 1 {
+			p.sources[i].intervals = []interval{{v[0].first, v[len(v)-1].last}}
+		}
+	}
+	return nil
+}
+
+// raiseDomain takes domain-server-sequence of a domain that p has.
+func (p *Position) raiseDomain(text []byte) bool {
+	id, rest, ok1 := digits(text, '-')
+	server, rest, ok2 := digits(rest, '-')
+	seq, rest, ok3 := digits(rest, 0)
+	if !ok1 || !ok2 || !ok3 || len(rest) > 0 || id > math.MaxUint32 || server > math.MaxUint32 {
+		return false
+	}
+	for i := range p.domains {
+		if d := &p.domains[i]; uint64(d.id) == id {
+			if d.seq < seq {
+				d.seq, d.server = seq, uint32(server)
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// uuidLen is the length of a server's uuid as text.
+const uuidLen = 36
+
+// raiseSource takes uuid:number of a server that p has.
+func (p *Position) raiseSource(text []byte) bool {
+	if len(text) < uuidLen+2 || text[uuidLen] != ':' {
+		return false
+	}
+	n, rest, ok := digits(text[uuidLen+1:], 0)
+	if !ok || len(rest) > 0 || n < 1 || n >= math.MaxInt64 {
+		return false
+	}
+	for i := range p.sources {
+		if s := &p.sources[i]; s.id == string(text[:uuidLen]) && len(s.intervals) == 1 {
+			v := &s.intervals[0]
+			v.first, v.last = min(v.first, n), max(v.last, n)
+			return true
+		}
+	}
+	return false
+}
+
+// digits reads a decimal number of at most 19 digits and, if it is not 0, the
+// byte that must end it.
+func digits(b []byte, end byte) (n uint64, rest []byte, ok bool) {
+	i := 0
+	for ; i < len(b) && i < 19 && b[i] >= '0' && b[i] <= '9'; i++ {
+		n = n*10 + uint64(b[i]-'0')
+	}
+	if i == 0 || end != 0 && (i == len(b) || b[i] != end) {
+		return 0, nil, false
+	}
+	if end != 0 {
+		return n, b[i+1:], true
+	}
+	return n, b[i:], true
+}
+
+// String is the form that ParsePosition reads.
+func (p Position) String() string { return string(p.Append(nil)) }
+
+// Append appends the form that ParsePosition reads and the servers' functions
+// take.
+func (p *Position) Append(b []byte) []byte {
+	begin := len(b)
+	separate := func() {
+		if len(b) > begin {
+			b = append(b, ',')
+		}
+	}
+	for _, d := range p.domains {
+		separate()
+		b = append(strconv.AppendUint(b, uint64(d.id), 10), '-')
+		b = append(strconv.AppendUint(b, uint64(d.server), 10), '-')
+		b = strconv.AppendUint(b, d.seq, 10)
+	}
+	for i := range p.sources {
+		s := &p.sources[i]
+		separate()
+		b = append(b, s.id...)
+		for _, v := range s.intervals {
+			b = strconv.AppendUint(append(b, ':'), v.first, 10)
+			if v.last > v.first {
+				b = strconv.AppendUint(append(b, '-'), v.last, 10)
+			}
+		}
+	}
+	return b
 }

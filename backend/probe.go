@@ -106,7 +106,11 @@ func (p *probe) connect(ctx context.Context) error {
 	p.conn = conn
 	p.query = "SELECT @@global.read_only, @@server_id, @@version, @@global.gtid_executed, @@hostname, @@server_uuid, @@global.max_connections"
 	if isMariaDB(conn.GetServerVersion()) {
-		p.query = "SELECT @@global.read_only, @@server_id, @@version, CONCAT_WS(',', @@global.gtid_slave_pos, @@global.gtid_binlog_pos), @@hostname, '', @@global.max_connections"
+		position := "@@global.gtid_binlog_pos"
+		if p.server.Role == config.RoleReplica { // what came from the writer, without its own writes
+			position = "@@global.gtid_slave_pos"
+		}
+		p.query = "SELECT @@global.read_only, @@server_id, @@version, " + position + ", @@hostname, '', @@global.max_connections"
 	}
 	return nil
 }
@@ -126,7 +130,7 @@ func (p *probe) ask(ctx context.Context) (st Status, err error) {
 		return st, err
 	}
 	defer r.Close()
-	st.answered = time.Since(asked)
+	st.asked, st.answered = At(asked), time.Since(asked)
 	text := func(i int) string { return cell(r.Resultset, i) }
 	st.ReadOnly = text(0) != "0" && !strings.EqualFold(text(0), "OFF")
 	id, _ := strconv.ParseUint(text(1), 10, 32)

@@ -23,6 +23,7 @@ type Server struct {
 	Weight  int
 	Remote  bool // in another zone than this proxy
 	Load    Load
+	Fresh   Fresh
 
 	kick  chan struct{} // has the probe run at once
 	mu    sync.Mutex    // guards conns
@@ -63,7 +64,8 @@ type Status struct {
 	LastProbe  time.Time
 
 	beat     int64         // newest heartbeat there, in microseconds; 0 for none
-	answered time.Duration // how long the probe's first question took
+	asked    time.Duration // when the probe asked for Position, by Now
+	answered time.Duration // how long it took to answer that
 }
 
 // Snapshot is all servers' status at one time. It is immutable.
@@ -80,6 +82,9 @@ type Need struct {
 	Open     uint64        // bit i: the session has a connection to server i
 	Server   string        // this one if it qualifies, by a hint
 	MaxLag   time.Duration // it may be this far behind; 0 for no bound
+	Since    time.Duration // the last write in Position began then, by Now; 0 for unknown
+	Wait     time.Duration // it need not be known to have Position, if it may have it within this time
+	Now      time.Duration // by Now; for Wait
 }
 
 // Refusal is why a server may not serve a read, from never to not yet.
@@ -113,7 +118,7 @@ func (st *Status) Offer(need *Need) Refusal {
 		return LagUnknown
 	case need.MaxLag > 0 && st.LagHeld > need.MaxLag:
 		return Lagging
-	case !st.Position.Contains(&need.Position):
+	case !st.has(need) && !st.promising(need):
 		return Behind
 	}
 	return Serves

@@ -142,7 +142,12 @@ func (t *taker) settle(sample *sample) (st *Status, strict bool) {
 			next.OwnFault = next.OwnFault || other.spared
 		}
 	})
+	if sample.ok {
+		c.compare(st, c.snapshot.Load().Servers)
+		s.Fresh.settle(st.asked)
+	}
 	t.tell(h, was, first, sample)
+	t.notePart(st)
 	if now := c.snapshot.Load().OwnFault; now != spared {
 		c.noteOwnFault(now)
 	}
@@ -177,6 +182,7 @@ func (t *taker) tell(h *health, was, first bool, sample *sample) {
 	switch {
 	case h.up && (!was || first):
 		t.s.Load.forget()
+		t.s.Fresh.forget()
 		t.s.Load.Alive(Now(), sample.status.answered)
 		t.c.note("up", t.s, h.reason)
 	case !h.up && (was || first):

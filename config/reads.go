@@ -4,7 +4,10 @@ import "time"
 
 // Reads is where reads may go.
 type Reads struct {
-	Consistency  string        `yaml:"consistency" default:"session" enum:"eventual,session" doc:"session: a client always reads its own writes. eventual: any healthy replica will do."`
+	Consistency  string        `yaml:"consistency" default:"session" enum:"eventual,session,global" doc:"session: a client always reads its own writes. global: it reads every write that was acknowledged to anybody before its read arrived; the primary is asked for its position first. eventual: any healthy replica will do. A user, a rule and a hint may each set their own."`
+	Wait         time.Duration `yaml:"wait" default:"100ms" doc:"How long a read may wait on a replica for the writes it must see, where no replica is known to have them; then it goes to the primary. 0: to the primary at once."`
+	Timeout      time.Duration `yaml:"timeout" default:"0" doc:"A replica that has not begun to answer a read in this time is given up and the read is sent elsewhere, once. 0: never; a read that is merely slow would run twice."`
+	RetryWithin  time.Duration `yaml:"retry_within" default:"10s" doc:"A read whose server was lost before it answered is sent to another server, once, if it began no longer ago than this; 0: never."`
 	Balance      string        `yaml:"balance" default:"least-time" enum:"least-time,least-connections,weighted,first" doc:"How a replica is chosen among those fresh enough. least-time: the one that will answer soonest, by its response time and what it has to do. least-connections: the one with the fewest statements running for its weight. weighted: at random by weight. first: the first of the list that can."`
 	MaxLag       time.Duration `yaml:"max_lag" default:"10s" doc:"A replica further behind takes no reads; 0 for no bound. A user, a rule and a hint may each set their own."`
 	LagReturn    int           `yaml:"lag_return" default:"50" doc:"Per cent of max_lag below which a replica that was too far behind is used again, 1 to 100."`

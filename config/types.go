@@ -63,6 +63,7 @@ type User struct {
 	BackendPassword Secret        `yaml:"backend_password" doc:"Its password; empty: password."`
 	MaxConnections  int           `yaml:"max_connections" default:"0" doc:"Most connections of this user at once; 0 for no limit of its own."`
 	MaxLag          time.Duration `yaml:"max_lag" default:"0" doc:"How far behind a replica may be that serves this user; 0: reads.max_lag."`
+	Consistency     string        `yaml:"consistency" enum:",eventual,session,global" doc:"What this user's reads see; empty: reads.consistency."`
 }
 
 // Server is one database server.
@@ -127,15 +128,16 @@ type Router struct {
 
 // Rule overrides the routing of the statements that match all conditions set.
 type Rule struct {
-	Name    string        `yaml:"name" doc:"Shown as the reason."`
-	User    string        `yaml:"user" doc:"Account name."`
-	Schema  string        `yaml:"schema" doc:"Default schema of the session."`
-	Kind    string        `yaml:"kind" doc:"Statement kind, as explain prints it."`
-	Digest  string        `yaml:"digest" doc:"Digest, as explain prints it."`
-	Match   string        `yaml:"match" doc:"Regular expression on the normalised text."`
-	Target  string        `yaml:"target" enum:",primary,replica,deny" doc:"Where to; deny answers with an error. Empty: as without the rule, with its max_lag."`
-	Message string        `yaml:"message" doc:"Error text of target deny."`
-	MaxLag  time.Duration `yaml:"max_lag" default:"0" doc:"How far behind a replica may be that serves these reads; 0: the user's, or reads.max_lag."`
+	Name        string        `yaml:"name" doc:"Shown as the reason."`
+	User        string        `yaml:"user" doc:"Account name."`
+	Schema      string        `yaml:"schema" doc:"Default schema of the session."`
+	Kind        string        `yaml:"kind" doc:"Statement kind, as explain prints it."`
+	Digest      string        `yaml:"digest" doc:"Digest, as explain prints it."`
+	Match       string        `yaml:"match" doc:"Regular expression on the normalised text."`
+	Target      string        `yaml:"target" enum:",primary,replica,deny" doc:"Where to; deny answers with an error. Empty: as without the rule, with its max_lag and consistency."`
+	Message     string        `yaml:"message" doc:"Error text of target deny."`
+	MaxLag      time.Duration `yaml:"max_lag" default:"0" doc:"How far behind a replica may be that serves these reads; 0: the user's, or reads.max_lag."`
+	Consistency string        `yaml:"consistency" enum:",eventual,session,global" doc:"What these reads see; empty: as without the rule."`
 }
 
 // Health is the probe of each server.

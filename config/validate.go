@@ -42,8 +42,8 @@ func (d *decoder) validate(c *Config) {
 	}
 	for i, r := range c.Router.Rules {
 		path := fmt.Sprintf("router.rules[%d]", i)
-		if r.Target == "" && r.MaxLag == 0 {
-			d.at(path+".target", "a rule needs one: primary, replica or deny")
+		if r.Target == "" && r.MaxLag == 0 && r.Consistency == "" {
+			d.at(path+".target", "a rule needs one: primary, replica or deny; or a max_lag or consistency")
 		}
 		if r.Name == "" {
 			d.at(path+".name", "a rule needs a name; it is shown as the reason of the route")

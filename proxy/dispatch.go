@@ -25,14 +25,26 @@ type work struct {
 	waits   time.Time // until when it may be held
 	failed  uint64    // bit i: server i was lost under it
 	tries   int
+	sends   int         // how often it was sent and its server lost
 	on      *serverConn // the only connection it can run on, nil for any
 	placed  bool        // it has one of reads.primary_cap places
 	waited  bool        // for such a place
+
+	demanded    bool             // what follows is set, see demand
+	want        backend.Position // what it must find on a replica
+	since       time.Duration    // when the last write in it began, by backend.Now
+	wait        bool             // the replica is to wait for it first
+	late        bool             // that was in vain, or is not to be tried
+	interrupted bool             // KILL QUERY ended the wait
 }
 
 // begun decides where a statement goes.
 func (s *session) begun(st *router.Statement, request []byte, kind wire.AnswerKind) work {
-	return work{st: st, kind: kind, request: request, started: time.Now(), d: router.Decide(&s.route, st, s.p.rules)}
+	w := work{st: st, kind: kind, request: request, started: time.Now(), d: router.Decide(&s.route, st, s.p.rules)}
+	if st.Hint != nil && st.Hint.After && (request[wire.HeaderLen] == wire.ComQuery || request[wire.HeaderLen] == wire.ComStmtPrepare) {
+		s.after(&w, request[wire.HeaderLen+1:])
+	}
+	return w
 }
 
 // run1 routes one statement, runs it and relays its answer. request is the
@@ -72,7 +84,7 @@ func (s *session) dispatch(w *work) error {
 			return s.refuse(w, err)
 		}
 		s.running.Store(c)
-		result := s.exchange(c, request, w.kind, c != s.primary && s.movable(w))
+		result := s.send(c, w, request)
 		s.running.Store(nil)
 		switch result {
 		case delivered:
@@ -90,11 +102,24 @@ func (s *session) dispatch(w *work) error {
 			if !s.again(w, c) {
 				return s.serverLost(w, c)
 			}
+		case tooLate:
+			if w.interrupted {
+				return s.refuse(w, faultInterrupted())
+			}
 		case lostMidway:
 			s.drop(c)
 			return fmt.Errorf("server %s was lost in the middle of an answer: %w", c.Server.Name, c.broken)
 		}
 	}
+}
+
+// send sends the request of w to c, after a wait where there is to be one.
+func (s *session) send(c *serverConn, w *work, request []byte) outcome {
+	mayDecline := c != s.primary && s.movable(w)
+	if w.wait {
+		return s.exchangeAfter(c, w, request, mayDecline)
+	}
+	return s.exchange(c, request, w.kind, mayDecline)
 }
 
 // sendFileNext goes on with LOAD DATA LOCAL when the client's bytes may be
@@ -105,17 +130,23 @@ func (s *session) sendFileNext(w work, c *serverConn) {
 
 // movable tells whether w can run on another server just as well.
 func (s *session) movable(w *work) bool {
-	return w.st.IsRead && s.route.Pinned() == 0
+	return w.st.IsRead && s.route.Pinned() == 0 && w.on == nil
 }
 
-// maxTries is how many servers a read is sent to before its failure is told.
-const maxTries = 3
+// maxTries is how many servers are tried for a connection; maxSends is how often
+// a read is sent before its failure is told: once more, to another server.
+const (
+	maxTries = 3
+	maxSends = 2
+)
 
-// again drops the lost connection c and tells whether w may be sent elsewhere.
+// again drops the lost connection c and tells whether w, of whose answer the
+// client has seen nothing, may be sent elsewhere.
 func (s *session) again(w *work, c *serverConn) bool {
 	w.tries++
+	w.sends++
 	w.failed |= 1 << (uint(c.Server.Index) & 63)
-	if !s.movable(w) || w.tries >= maxTries {
+	if !s.movable(w) || w.sends >= maxSends || time.Since(w.started) > s.p.cfg.Reads.RetryWithin {
 		return false
 	}
 	s.p.metrics.retried.Inc()
@@ -143,6 +174,7 @@ func (s *session) refuse(w *work, err error) error {
 // the connection, is lost.
 func (s *session) serverLost(w *work, c *serverConn) error {
 	cause := c.broken.Error()
+	s.trail.unknown = s.trail.unknown || !w.st.IsRead
 	s.log().Info("server connection lost", "server", c.Server.Name, "error", c.broken)
 	if f := s.forget(s.loss(c, cause)); f != nil {
 		return s.refuse(w, f)
@@ -197,6 +229,7 @@ func (s *session) finish(w *work, c *serverConn) error {
 			w.prep.on = c
 		}
 	}
+	wasOpen := s.route.InTransaction()
 	s.route.Observe(w.st, w.d, s.got)
 	s.last = c
 	c.used = time.Now()
@@ -208,7 +241,7 @@ func (s *session) finish(w *work, c *serverConn) error {
 	}
 	c.Keep(s.anchor == c || w.prep != nil && w.prep.on == c)
 	if c == s.primary && !w.st.IsRead {
-		s.place(w, c)
+		s.place(w, c, wasOpen)
 	}
 	if held := s.route.Pinned() != 0; held != s.inTransaction.Load() {
 		s.inTransaction.Store(held)
@@ -232,32 +265,6 @@ func (s *session) learned(c *serverConn) {
 
 var errDraining = errors.New("the proxy is shutting down")
 
-// place keeps where the session's last write is in the binary log. On a server
-// that gives writes no positions, a write makes the session read from the
-// primary from then on.
-func (s *session) place(w *work, c *serverConn) {
-	switch {
-	case len(s.gtid) > 0:
-		p, err := backend.ParsePosition(string(s.gtid))
-		if err != nil {
-			s.log().Warn("server reports a position that cannot be read", "position", string(s.gtid), "error", err)
-			s.unplaced = true
-			return
-		}
-		s.written = s.written.Merge(p)
-		s.unplaced = false
-	case w.st.IsWrite && !s.got.Failed && !s.places(c):
-		s.unplaced = true
-	}
-}
-
-// places tells whether a write on the server reports its position: then one
-// that reports none wrote nothing.
-func (s *session) places(c *serverConn) bool {
-	st := &s.p.cluster.Snapshot().Servers[c.Server.Index]
-	return c.answer.Tracking && !st.Position.Empty()
-}
-
 // pinned is the connection that the session is pinned to, nil for none.
 func (s *session) pinned() *serverConn {
 	switch {
@@ -274,6 +281,18 @@ func (s *session) connect(w *work) (*serverConn, error) {
 	c, err := s.choose(w)
 	if err != nil {
 		return nil, err
+	}
+	if w.wait && s.waitsAlone(c, w) {
+		switch s.await(c, w) {
+		case waitFailed:
+			s.drop(c)
+			fallthrough
+		case waitLate:
+			if w.interrupted {
+				return nil, faultInterrupted()
+			}
+			return s.connect(w)
+		}
 	}
 	if err := c.bring(s.state); err != nil {
 		if c.broken == nil {
@@ -333,16 +352,17 @@ func (s *session) usable(c *serverConn) bool {
 	if c == s.primary {
 		return c.Epoch == s.p.cluster.Gate().Current().Epoch
 	}
-	return s.p.cluster.Snapshot().Servers[c.Server.Index].Up
+	return c.settle() && s.p.cluster.Snapshot().Servers[c.Server.Index].Up
 }
 
 // replica returns a connection to a replica that has the session's writes. With
 // none it says why the read goes to the primary.
 func (s *session) replica(w *work) (*serverConn, router.Why) {
-	if s.unplaced {
+	w.wait = false
+	if !s.demand(w) {
 		return nil, router.WhyUnplaced
 	}
-	need := backend.Need{Position: s.written, Server: w.d.Server(), MaxLag: w.d.MaxLag}
+	need := backend.Need{Position: w.want, Since: w.since, Server: w.d.Server(), MaxLag: w.d.MaxLag}
 	if need.MaxLag == 0 {
 		need.MaxLag = s.p.cfg.Reads.MaxLag
 	}
@@ -358,11 +378,18 @@ func (s *session) replica(w *work) (*serverConn, router.Why) {
 	for range maxTries {
 		need.Exclude = w.failed
 		srv, why := s.p.reads.choose(&need, now)
+		if srv == nil && why == router.WhyBehind {
+			srv, why = s.waitFor(w, &need, now)
+		}
 		if srv == nil || srv.Role != config.RoleReplica {
+			w.wait = false
 			return nil, why
 		}
 		c, err := s.toReplica(srv)
 		if err == nil {
+			if !w.wait && !w.want.Empty() {
+				s.p.fresh.counts[freshKnown].Add(1)
+			}
 			s.p.reads.count(srv, why)
 			return c, why
 		}
@@ -370,6 +397,7 @@ func (s *session) replica(w *work) (*serverConn, router.Why) {
 		w.failed |= 1 << (uint(srv.Index) & 63)
 		now = backend.Now()
 	}
+	w.wait = false
 	return nil, router.WhyNoReplica
 }
 
@@ -389,7 +417,7 @@ func (s *session) toReplica(srv *backend.Server) (*serverConn, error) {
 func (s *session) open(srv *backend.Server) *serverConn {
 	for _, c := range s.others {
 		if c.Server == srv {
-			if c.broken == nil && !(c.resting(restsLong) && c.sock.Stale()) {
+			if c.broken == nil && c.settle() && !(c.resting(restsLong) && c.sock.Stale()) {
 				return c
 			}
 			s.drop(c)

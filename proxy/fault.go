@@ -47,6 +47,8 @@ func faultNoReplica(cfg *config.Reads, never bool) *Fault {
 		"(reads.primary_cap); waited for reads.primary_wait, %s", cfg.PrimaryCap, cfg.PrimaryWait)}
 }
 
+func faultInterrupted() *Fault { return &Fault{1317, "70100", "Query execution was interrupted"} }
+
 func faultTransactionLost(server, why string) *Fault {
 	return &Fault{1213, "40001", fmt.Sprintf(
 		"signalbox: the transaction was rolled back because the connection to %s was lost (%s); restart it", server, why)}

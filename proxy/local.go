@@ -12,6 +12,9 @@ import (
 // exact even for values that the client gave itself, which the OK packet cannot
 // tell apart.
 func (s *session) local(st *router.Statement) (done bool, err error) {
+	if st.Local[0].Func == router.LocalPosition {
+		return true, s.showPosition(st)
+	}
 	for _, column := range st.Local {
 		if column.Func != router.LocalConnectionID && s.last != nil && s.last.broken == nil {
 			return false, nil
@@ -27,7 +30,7 @@ func (s *session) appendRow(b []byte, columns []router.LocalColumn) []byte {
 	packet([]byte{byte(len(columns))})
 	var row []byte
 	for _, c := range columns {
-		packet(columnDefinition(c.Name))
+		packet(columnDefinition(c))
 		row = wire.AppendLenencString(row, s.localValue(c.Func))
 	}
 	if !s.deprecateEOF {
@@ -45,22 +48,41 @@ func (s *session) localValue(f router.LocalFunc) string {
 	switch f {
 	case router.LocalConnectionID:
 		return strconv.FormatUint(uint64(s.client.ID), 10)
+	case router.LocalPosition:
+		return string(appendToken(nil, &s.trail.at, s.trail.onPrimary))
 	case router.LocalRowCount:
 		return strconv.FormatInt(s.affected, 10)
 	}
 	return strconv.FormatUint(s.lastInsertID, 10)
 }
 
-// columnDefinition describes a BIGINT UNSIGNED NOT NULL column
-// (Protocol::ColumnDefinition41).
-func columnDefinition(name string) []byte {
+// showPosition answers SHOW SIGNALBOX POSITION.
+func (s *session) showPosition(st *router.Statement) error {
+	if s.trail.unknown && !s.trail.onPrimary {
+		p, err := s.p.fresh.asker.ask(s.ctx)
+		if err != nil {
+			return s.fault(faultNoPrimary("the session's position is not known: " + err.Error()))
+		}
+		s.trail.asked(&p)
+	}
+	return s.toClient(s.appendRow(nil, st.Local))
+}
+
+// columnDefinition describes a BIGINT UNSIGNED NOT NULL column, or a position's,
+// VARCHAR(4096) NOT NULL in ASCII (Protocol::ColumnDefinition41).
+func columnDefinition(c router.LocalColumn) []byte {
 	b := wire.AppendLenencString(nil, "def")
 	for range 3 { // schema, table and its original name: none
 		b = append(b, 0)
 	}
-	b = wire.AppendLenencString(b, name)
-	b = append(b, 0)           // original name: none
-	b = append(b, 0x0c)        // length of what follows
+	b = wire.AppendLenencString(b, c.Name)
+	b = append(b, 0)    // original name: none
+	b = append(b, 0x0c) // length of what follows
+	if c.Func == router.LocalPosition {
+		b = append(b, 11, 0)                  // ascii_general_ci
+		b = append(b, 0, 16, 0, 0)            // display width
+		return append(b, 0xfd, 1, 0, 0, 0, 0) // MYSQL_TYPE_VAR_STRING, NOT_NULL, decimals, filler
+	}
 	b = append(b, 63, 0)       // binary character set
 	b = append(b, 21, 0, 0, 0) // display width
 	b = append(b, 0x08)        // MYSQL_TYPE_LONGLONG

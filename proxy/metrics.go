@@ -25,6 +25,7 @@ type metrics struct {
 	answered                       [64]atomic.Uint64 // statements, by server index
 	statements, clients, waiting   *prometheus.Desc
 	byServer, reads, readsWaiting  *prometheus.Desc
+	fresh, freshWaits              *prometheus.Desc
 	p                              *Proxy
 }
 
@@ -50,8 +51,11 @@ func newMetrics(p *Proxy, reg prometheus.Registerer) *metrics {
 			Help: "Errors that the proxy itself gave to clients, by MySQL error number."}, []string{"code"}),
 		statements: prometheus.NewDesc("signalbox_statements_total", "Statements by kind, target and reason of the route.",
 			[]string{"kind", "target", "reason"}, nil),
-		byServer:     prometheus.NewDesc("signalbox_server_statements_total", "Statements of clients that a server answered.", []string{"server"}, nil),
-		reads:        prometheus.NewDesc("signalbox_reads_total", "Reads by server and what decided for it.", []string{"server", "why"}, nil),
+		byServer: prometheus.NewDesc("signalbox_server_statements_total", "Statements of clients that a server answered.", []string{"server"}, nil),
+		reads:    prometheus.NewDesc("signalbox_reads_total", "Reads by server and what decided for it.", []string{"server", "why"}, nil),
+		fresh: prometheus.NewDesc("signalbox_consistency_reads_total", "Reads by how it was made sure that their replica had what they must find.",
+			[]string{"how"}, nil),
+		freshWaits:   prometheus.NewDesc("signalbox_consistency_wait_seconds_total", "Time that reads waited for a replica, not in vain.", nil, nil),
 		readsWaiting: prometheus.NewDesc("signalbox_reads_waiting", "Reads waiting for a replica or a place at the primary now.", nil, nil),
 		clients:      prometheus.NewDesc("signalbox_clients", "Client connections now.", nil, nil),
 		waiting:      prometheus.NewDesc("signalbox_hold_waiting", "Statements waiting for a primary now.", nil, nil),
@@ -79,6 +83,8 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.statements
 	ch <- m.byServer
 	ch <- m.reads
+	ch <- m.fresh
+	ch <- m.freshWaits
 	ch <- m.readsWaiting
 	ch <- m.clients
 	ch <- m.waiting
@@ -92,6 +98,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for name, n := range m.p.Answered() {
 		ch <- prometheus.MustNewConstMetric(m.byServer, prometheus.CounterValue, float64(n), name)
 	}
+	for how, n := range m.p.Freshness() {
+		ch <- prometheus.MustNewConstMetric(m.fresh, prometheus.CounterValue, float64(n), how)
+	}
+	ch <- prometheus.MustNewConstMetric(m.freshWaits, prometheus.CounterValue, time.Duration(m.p.fresh.waits.Load()).Seconds())
 	for _, r := range m.p.Reads() {
 		ch <- prometheus.MustNewConstMetric(m.reads, prometheus.CounterValue, float64(r.Count), r.Server, r.Why)
 	}

@@ -35,6 +35,7 @@ type Proxy struct {
 	metrics    *metrics
 	hold       *hold
 	reads      *reads
+	fresh      *freshness
 	fixed      fixedStatements
 
 	mu       sync.Mutex // guards sessions
@@ -57,6 +58,7 @@ func New(cfg *config.Config, cluster *backend.Cluster, log *slog.Logger, reg pro
 	p.classifier = router.NewClassifier(cfg.Router)
 	p.hold = newHold(cfg.Hold)
 	p.reads = newReads(cfg.Reads, cluster)
+	p.fresh = newFreshness(cfg, cluster)
 	p.metrics = newMetrics(p, reg)
 	p.fixed = fixedStatements{
 		use:       p.classifier.Classify([]byte("USE a"), 0),
@@ -100,6 +102,7 @@ func (p *Proxy) Run(ctx context.Context, listeners []net.Listener) error {
 	p.drain()
 	cancel()
 	p.group.Wait()
+	p.fresh.writer.close()
 	return err
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"signalbox/internal/wire"
 	"signalbox/router"
@@ -18,6 +19,7 @@ const (
 	lostMidway                // the server was lost in the middle of the answer
 	clientGone                // the client could not be written to
 	wantsFile                 // LOAD DATA LOCAL: the client sends a file now
+	tooLate                   // the replica did not have what the read must find; the client has seen nothing
 )
 
 // exchange sends one request and relays its answer. mayDecline lets a refusal
@@ -27,14 +29,33 @@ func (s *session) exchange(c *serverConn, request []byte, kind wire.AnswerKind, 
 	defer buf.Free()
 	s.begin(c, kind)
 	c.Begin()
+	s.limitAnswer(c, mayDecline)
 	n, err := c.sock.Exchange(request, buf[:])
 	if err != nil {
 		c.Lost()
 		c.broken = err
 		return lostEarly
 	}
+	return s.answered(c, buf[:], n, mayDecline)
+}
+
+// limitAnswer bounds the time to the first byte of an answer, where another
+// server may be asked instead.
+func (s *session) limitAnswer(c *serverConn, movable bool) {
+	if limit := s.p.cfg.Reads.Timeout; limit > 0 && movable {
+		_ = c.NetConn.SetReadDeadline(time.Now().Add(limit))
+		c.limited = true
+	}
+}
+
+// answered relays the answer of which b[:n] has come, its first bytes.
+func (s *session) answered(c *serverConn, b []byte, n int, mayDecline bool) outcome {
+	if c.limited {
+		c.limited = false
+		_ = c.NetConn.SetReadDeadline(time.Time{})
+	}
 	c.Answer()
-	result := s.deliver(c, buf[:], n, mayDecline)
+	result := s.deliver(c, b, n, mayDecline)
 	if result == lostEarly || result == lostMidway {
 		c.Lost()
 	} else {
@@ -49,6 +70,7 @@ func (s *session) begin(c *serverConn, kind wire.AnswerKind) {
 	s.got = router.Answer{Status: s.got.Status}
 	s.learnt = s.state
 	s.gtid = s.gtid[:0]
+	s.silent = false
 	s.wrote = false
 }
 
@@ -207,6 +229,7 @@ func (s *session) learn(c *serverConn, packet []byte) {
 		if !a.Ends {
 			return
 		}
+		s.silent = a.Packet == wire.PacketEOF
 		s.got.Status, s.got.Warnings = a.Result.Status, a.Result.Warnings
 		if a.Packet == wire.PacketOK && a.Delivered == 0 {
 			s.affected = int64(a.Result.AffectedRows)
@@ -231,13 +254,13 @@ func (s *session) learnState(data []byte) {
 		case wire.TrackStateChange:
 			s.got.StateChanged = true
 		case wire.TrackGTIDs:
-			s.gtid = append(s.gtid[:0], e.Value...)
+			s.learnPosition(e.Value)
 		case wire.TrackVariable:
 			switch effectOf(e.Name) {
 			case replay:
 				s.learnt = s.learnt.with(string(e.Name), string(e.Value))
 			case position:
-				s.gtid = append(s.gtid[:0], e.Value...)
+				s.learnPosition(e.Value)
 			case takeover:
 				s.tracksItself = true
 				s.got.Unreplayable = true
@@ -246,6 +269,15 @@ func (s *session) learnState(data []byte) {
 			}
 		}
 	}
+}
+
+// learnPosition adds to the positions that the answer reports: one of several
+// results may each bring its own.
+func (s *session) learnPosition(text []byte) {
+	if len(s.gtid) > 0 && len(text) > 0 {
+		s.gtid = append(s.gtid, ',')
+	}
+	s.gtid = append(s.gtid, text...)
 }
 
 // toClient writes to the client; a failure ends the session.

@@ -18,6 +18,11 @@ type serverConn struct {
 
 	used time.Time // when its last statement ended
 
+	limited bool     // it has a read deadline, see limitAnswer
+	owes    bool     // an answer that nobody wants is not yet read, see forgo
+	owed    []byte   // what has come of it and is not yet read over
+	scratch [24]byte // for the value of a wait
+
 	prepared map[uint32]*preparedHere // by the client's statement id
 }
 

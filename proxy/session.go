@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"signalbox/backend"
 	"signalbox/internal/wire"
 	"signalbox/router"
 )
@@ -41,8 +40,7 @@ type session struct {
 
 	releasing bool // a statement that was held is running, see hold.leave
 
-	written  backend.Position // where the session's writes end in the binary log
-	unplaced bool             // a write's position is not known: read from the primary
+	trail trail // where the session's writes are
 
 	statements    map[uint32]*statement
 	lastStatement uint32
@@ -54,9 +52,10 @@ type session struct {
 	// What the answer in progress said.
 	got    router.Answer
 	learnt *state
-	gtid   []byte
-	wrote  bool  // bytes of it went to the client
-	lost   error // writing to the client failed
+	gtid   []byte // positions, with commas between them
+	silent bool   // its last result ended with an EOF, which reports no position
+	wrote  bool   // bytes of it went to the client
+	lost   error  // writing to the client failed
 	out    []byte
 
 	end    error        // why the session ends
@@ -87,7 +86,8 @@ func (s *session) log() *slog.Logger {
 func (s *session) begins() {
 	s.start = &state{schema: s.client.Schema}
 	s.state = s.start
-	s.route = router.Session{User: s.client.User.Name, Schema: s.client.Schema, MaxLag: s.client.User.MaxLag}
+	s.route = router.Session{User: s.client.User.Name, Schema: s.client.Schema, MaxLag: s.client.User.MaxLag,
+		Consistency: s.p.consistencyOf(s.client.User)}
 	s.route.Reset()
 	s.got = router.Answer{Status: wire.StatusAutocommit}
 	s.statements = nil

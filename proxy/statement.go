@@ -36,8 +36,11 @@ func (s *session) prepare(text, packet []byte) error {
 	st.st = s.classify(st.text)
 	w := s.begun(st.st, packet, wire.AnswerPrepare)
 	w.prep = st
-	if w.d.Deny != "" {
+	switch {
+	case w.d.Deny != "":
 		return s.fault(faultDenied(w.d.Deny))
+	case len(st.st.Local) > 0 && st.st.Local[0].Func == router.LocalPosition:
+		return s.fault(&Fault{1295, "HY000", "This command is not supported in the prepared statement protocol yet"})
 	}
 	if s.statements == nil {
 		s.statements = make(map[uint32]*statement)

@@ -524,6 +524,10 @@ func (s *scan) hints(st *Statement) {
 				h.Target = Replica
 			case "server":
 				h.Server = string(value)
+			case "consistency":
+				h.consistency(string(value))
+			case "after":
+				h.After = true
 			case "max_lag":
 				lag, err := time.ParseDuration(string(value))
 				if err != nil {

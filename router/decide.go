@@ -18,6 +18,8 @@ type Decision struct {
 	Rule   string        // name of the rule that decided, if one did
 	MaxLag time.Duration // how far behind a replica may be; 0: as configured for all
 	server string
+
+	Consistency Consistency // of a read; never unset
 }
 
 // Server is the server that a hint asks for, empty for any.
@@ -26,7 +28,7 @@ func (d Decision) Server() string { return d.server }
 // Decide is the routing table: strongest first an open pin, a hint, the rules,
 // and the statement's own nature. It is pure and allocates nothing.
 func Decide(s *Session, st *Statement, rules *Rules) Decision {
-	d := Decision{Target: st.target, Reason: st.reason, Pin: s.pins | pinsOf(st), MaxLag: s.MaxLag}
+	d := Decision{Target: st.target, Reason: st.reason, Pin: s.pins | pinsOf(st), MaxLag: s.MaxLag, Consistency: s.Consistency}
 	if rules != nil {
 		if r := rules.match(s, st); r != nil {
 			r.apply(&d, st)
@@ -38,6 +40,7 @@ func Decide(s *Session, st *Statement, rules *Rules) Decision {
 	if st.Hint != nil {
 		st.Hint.apply(&d, st)
 	}
+	d.Consistency = d.Consistency.resolve()
 	if st.demoted.Load() && d.Target == Replica {
 		d.Target, d.Reason = Primary, ReasonDemoted
 	}
@@ -123,6 +126,11 @@ func pinsOf(st *Statement) (p Pin) {
 // apply follows a hint as far as it is safe: a hint never sends a write to a
 // replica.
 func (h *Hint) apply(d *Decision, st *Statement) {
+	if h.Consistency != ConsistencyUnset {
+		d.Consistency = h.Consistency
+	} else if h.After && d.Consistency == ConsistencyEventual {
+		d.Consistency = ConsistencySession
+	}
 	if h.MaxLag > 0 {
 		d.MaxLag = h.MaxLag
 	}
@@ -139,14 +147,15 @@ type Rules struct{ list []rule }
 
 type rule struct {
 	config.Rule
-	match *regexp.Regexp
+	match       *regexp.Regexp
+	consistency Consistency
 }
 
 // NewRules compiles the rules. The error names the rule at fault.
 func NewRules(cfg config.Router) (*Rules, error) {
 	r := new(Rules)
 	for _, c := range cfg.Rules {
-		compiled := rule{Rule: c}
+		compiled := rule{Rule: c, consistency: ConsistencyOf(c.Consistency)}
 		if c.Match != "" {
 			var err error
 			if compiled.match, err = regexp.Compile(c.Match); err != nil {
@@ -184,6 +193,9 @@ func (r *Rules) match(s *Session, st *Statement) *rule {
 }
 
 func (c *rule) apply(d *Decision, st *Statement) {
+	if c.consistency != ConsistencyUnset {
+		d.Consistency = c.consistency
+	}
 	if c.MaxLag > 0 {
 		d.MaxLag = c.MaxLag
 	}

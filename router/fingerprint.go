@@ -61,7 +61,7 @@ const (
 // in these from a lock function on, whose argument is the lock's name.
 func (k keeping) after(s *scan, t token) keeping {
 	switch {
-	case t.exec || t.kind == tokenHint:
+	case t.exec:
 		return keepLiterals
 	case k == keepLiterals || t.kind != tokenWord:
 		return k
@@ -99,7 +99,7 @@ func (s *scan) emit(t token, keep bool) {
 		p = p[:len(p)-4]
 	case t.kind == tokenHint:
 		p = append(p, "/*signalbox:"...)
-		p = append(p, s.text[t.start:t.end]...)
+		p = appendHint(p, s.text[t.start:t.end])
 		s.print = append(p, "*/"...)
 		return
 	case t.kind == tokenUserVariable || t.kind == tokenSystemVariable:

@@ -17,6 +17,8 @@ type Session struct {
 	Schema string        // default schema, for rules
 	MaxLag time.Duration // of the account, 0 for none of its own
 
+	Consistency Consistency // of the account's reads
+
 	status   uint16
 	pins     Pin
 	held     *heldNames
@@ -33,7 +35,7 @@ type heldNames struct {
 // Reset forgets everything but the account: COM_RESET_CONNECTION,
 // COM_CHANGE_USER, or a new session.
 func (s *Session) Reset() {
-	*s = Session{User: s.User, Schema: s.Schema, MaxLag: s.MaxLag, status: statusAutocommit}
+	*s = Session{User: s.User, Schema: s.Schema, MaxLag: s.MaxLag, Consistency: s.Consistency, status: statusAutocommit}
 }
 
 // Pinned says why the session keeps its connection, 0 for not at all.

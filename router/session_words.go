@@ -33,6 +33,8 @@ func (c *Classifier) setVariables(p part) *Statement {
 			depth--
 		case starts && (p.is(i, "GLOBAL", "PERSIST", "PERSIST_ONLY") || p.kind(i) == tokenSystemVariable && globalVariable(p.raw(i))):
 			return write(KindSet, ReasonGlobalState)
+		case (starts || p.is(i-1, "SESSION", "LOCAL") || p.kind(i-1) == tokenSystemVariable) && ofTheWriter(p.raw(i)):
+			st.target, st.reason = Primary, ReasonSessionState
 		case p.kind(i) == tokenUserVariable && starts:
 			st.target, st.reason = Primary, ReasonUserVariable
 			st.effects = append(st.effects, effect{do: effectUserVariable})
@@ -46,6 +48,18 @@ func (c *Classifier) setVariables(p part) *Statement {
 		}
 	}
 	return st
+}
+
+// ofTheWriter tells whether a variable is about the writes that follow it: it
+// cannot be replayed elsewhere, so it is set where they run.
+func ofTheWriter(raw []byte) bool {
+	name := strings.ToLower(strings.TrimLeft(string(raw), "@"))
+	switch strings.Trim(name[strings.LastIndexByte(name, '.')+1:], "`") {
+	case "sql_log_bin", "insert_id", "timestamp", "gtid_next", "gtid_seq_no", "gtid_domain_id", "server_id", "binlog_format",
+		"skip_replication", "rand_seed1", "rand_seed2", "pseudo_thread_id", "pseudo_slave_mode", "pseudo_replica_mode":
+		return true
+	}
+	return false
 }
 
 func globalVariable(raw []byte) bool {
@@ -108,6 +122,8 @@ func (c *Classifier) show(p part) *Statement {
 	}
 	word := strings.ToUpper(string(p.raw(i)))
 	switch {
+	case word == "SIGNALBOX" && p.is(i+1, "POSITION") && len(p.tokens) == i+2:
+		return &Statement{Kind: KindShow, target: Local, reason: ReasonSessionValue, Local: []LocalColumn{{LocalPosition, "Position"}}}
 	case word == "WARNINGS" || word == "ERRORS" || word == "COUNT" && p.punct(i+1, '('):
 		return &Statement{Kind: KindShow, target: Same, reason: ReasonDiagnostics}
 	case word == "SESSION" || word == "LOCAL" || word == "VARIABLES":

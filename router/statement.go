@@ -92,6 +92,7 @@ const (
 	LocalLastInsertID LocalFunc = iota
 	LocalRowCount
 	LocalConnectionID
+	LocalPosition // SHOW SIGNALBOX POSITION
 )
 
 // LocalColumn is one column of a statement that asks for such things alone.
@@ -111,6 +112,9 @@ type Hint struct {
 	Target Target
 	Server string        // server=NAME, empty for any
 	MaxLag time.Duration // max_lag=500ms, 0 for none
+
+	Consistency Consistency // consistency=LEVEL, or unset
+	After       bool        // after=TOKEN; the token is found by After
 }
 
 // Statement is what Classify found out about a text. It is immutable but for

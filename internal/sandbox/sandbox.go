@@ -276,6 +276,30 @@ func (c *Cluster) Query(ctx context.Context, server, question string, dest ...an
 	return c.find(server).scan(ctx, question, dest...)
 }
 
+// ApplyLater is the statements that make a replica apply every transaction so many
+// seconds after the primary committed it.
+func (c *Cluster) ApplyLater(seconds int) []string {
+	if c.prog.mariaDB {
+		return []string{"STOP SLAVE", fmt.Sprintf("CHANGE MASTER TO MASTER_DELAY=%d", seconds), "START SLAVE"}
+	}
+	return []string{"STOP REPLICA SQL_THREAD", fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_DELAY=%d", seconds), "START REPLICA SQL_THREAD"}
+}
+
+// Applying is the statement that stops a replica's applying, or goes on with it.
+func (c *Cluster) Applying(on bool) string {
+	word, what := "STOP", "REPLICA"
+	if on {
+		word = "START"
+	}
+	if c.prog.mariaDB {
+		what = "SLAVE"
+	}
+	return word + " " + what + " SQL_THREAD"
+}
+
+// MariaDB tells whether the servers are MariaDB's.
+func (c *Cluster) MariaDB() bool { return c.prog.mariaDB }
+
 // GeneralLog is every statement that a server got, when Options asked for it.
 func (c *Cluster) GeneralLog(server string) (string, error) {
 	b, err := os.ReadFile(c.find(server).generalLog())

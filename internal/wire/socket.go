@@ -156,6 +156,21 @@ func (s *Socket) TryRead(buf []byte) (int, error) {
 	return n, err
 }
 
+// ReadNow reads what is there, outside of Serve, or returns ErrEmpty. On a
+// connection that is not Raw it always does.
+func (s *Socket) ReadNow(buf []byte) (n int, err error) {
+	if s.raw == nil {
+		return 0, ErrEmpty
+	}
+	if cerr := s.raw.Control(func(fd uintptr) { n, err = rawRead(fd, buf) }); cerr != nil {
+		return 0, cerr
+	}
+	if err == syscall.EAGAIN {
+		return 0, ErrEmpty
+	}
+	return n, err
+}
+
 // Stale reports whether an idle server connection can no longer be used: the
 // peer has closed it, or something lies there that no statement asked for, such
 // as the error of a server that shuts down. One system call, no wait.
