@@ -8,7 +8,6 @@ package admin
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +33,7 @@ type Status struct {
 	Reads     []Read              `json:"reads"`
 	OwnFault  bool                `json:"own_network_fault"` // no server answers: this host's network is suspected
 	Events    []Event             `json:"events"`            // the last ones
+	LVS       any                 `json:"lvs,omitempty"`     // nil without the role
 }
 
 // Server is one database server.
@@ -88,6 +88,7 @@ type Route struct {
 type Sources struct {
 	Status func() Status
 	Ready  func() (ready bool, why string)
+	LVS    *LVS // nil without the role
 
 	Events  func(since uint64) []Event      // after number since, oldest first
 	SetMode func(server, mode string) error // an error that is not ErrUnknown is a warning
@@ -110,11 +111,11 @@ func New(src Sources, metrics prometheus.Gatherer) http.Handler {
 		fmt.Fprintln(w, why)
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		_ = e.Encode(src.Status())
+		reply(w, http.StatusOK, src.Status())
 	})
+	if src.LVS != nil {
+		src.LVS.handle(mux, src.guard)
+	}
 	changes(mux, &src)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")

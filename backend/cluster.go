@@ -26,7 +26,8 @@ type Cluster struct {
 	events   Events
 
 	mu      sync.Mutex // serialises publishing of snapshots, and guards what follows
-	healths []*health  // by server index
+	changed chan struct{}
+	healths []*health // by server index
 	beats   beats
 
 	failures, changes *prometheus.CounterVec
@@ -34,7 +35,7 @@ type Cluster struct {
 
 // New prepares a cluster; Run starts it.
 func New(cfg *config.Config, watch *drbdwatch.Watch, log *slog.Logger, reg prometheus.Registerer) *Cluster {
-	c := &Cluster{cfg: cfg, watch: watch, log: log, servers: servers(cfg), gate: NewGate()}
+	c := &Cluster{cfg: cfg, watch: watch, log: log, servers: servers(cfg), gate: NewGate(), changed: make(chan struct{})}
 	modes, err := loadModes(cfg.StateDir)
 	if err != nil {
 		log.Error("servers that were drained or disabled are used again", "error", err)
@@ -55,6 +56,14 @@ func New(cfg *config.Config, watch *drbdwatch.Watch, log *slog.Logger, reg prome
 
 // Snapshot is the latest, never nil.
 func (c *Cluster) Snapshot() *Snapshot { return c.snapshot.Load() }
+
+// Changed returns a channel that is closed at the next Snapshot. Take it before
+// Snapshot, or a change in between is missed.
+func (c *Cluster) Changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
 
 // Gate is the way to the writer.
 func (c *Cluster) Gate() *Gate { return c.gate }

@@ -218,4 +218,6 @@ func (c *Cluster) change(edit func(next *Snapshot)) {
 	next := &Snapshot{Seq: old.Seq + 1, Servers: append([]Status(nil), old.Servers...), OwnFault: old.OwnFault}
 	edit(next)
 	c.snapshot.Store(next)
+	close(c.changed)
+	c.changed = make(chan struct{})
 }

@@ -23,7 +23,24 @@ type AgentFile struct {
 	Leave    time.Duration `yaml:"leave_timeout" default:"60s" doc:"After notify demote, how long writes are kept away if this node stays Primary."`
 	DRBD     AgentDRBD     `yaml:"drbd" doc:"How this node's DRBD is read."`
 	Database AgentDatabase `yaml:"mysql" doc:"The mysqld on this node."`
+	Real     AgentReal     `yaml:"real_server" doc:"This host as a real server of a director that forwards by dr or tunnel. Only with signalbox agent --real-server, which needs root."`
 	Log      Log           `yaml:"log" doc:"Logging, to standard error."`
+}
+
+// AgentReal is an agent's host as a real server.
+type AgentReal struct {
+	VIPs []string `yaml:"vips" doc:"The virtual addresses. Each is put on lo, after arp_ignore and arp_announce have been set so that the network does not find it here; on exit all is put back as it was."`
+}
+
+// Addresses are the virtual addresses.
+func (r AgentReal) Addresses() []netip.Addr {
+	list := make([]netip.Addr, 0, len(r.VIPs))
+	for _, v := range r.VIPs {
+		if a, err := netip.ParseAddr(v); err == nil { // checked by LoadAgent
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // AgentDRBD is how an agent reads DRBD.
@@ -85,6 +102,20 @@ func (d *decoder) agentFile(a *AgentFile) {
 	}
 	if a.ClientCA != "" && a.CertFile == "" {
 		d.at("client_ca_file", "client certificates need TLS: set cert_file and key_file")
+	}
+	seen := make(map[netip.Addr]bool)
+	for i, v := range a.Real.VIPs {
+		path := fmt.Sprintf("real_server.vips[%d]", i)
+		ip, err := netip.ParseAddr(v)
+		switch {
+		case err != nil || ip.Zone() != "" || ip.Is4In6():
+			d.at(path, "%q is no IPv4 or IPv6 address", v)
+		case ip.IsUnspecified() || ip.IsMulticast() || ip.IsLoopback():
+			d.at(path, "%s cannot be a virtual address", v)
+		case seen[ip]:
+			d.at(path, "%s is listed twice", v)
+		}
+		seen[ip] = true
 	}
 	for path, t := range map[string]time.Duration{"heartbeat": a.Interval, "poll": a.Poll, "leave_timeout": a.Leave} {
 		if t <= 0 {

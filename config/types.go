@@ -24,6 +24,7 @@ type Config struct {
 	Router    Router     `yaml:"router" doc:"How statements are classified and routed."`
 	Health    Health     `yaml:"health" doc:"The probe that each server gets."`
 	Limits    Limits     `yaml:"limits" doc:"Bounds that protect the proxy and the servers."`
+	LVS       LVS        `yaml:"lvs" doc:"Virtual services in the kernel, for traffic that does not pass through the proxy. See docs/lvs.md."`
 	Log       Log        `yaml:"log" doc:"Logging, to standard error."`
 	Zone      string     `yaml:"zone" doc:"The zone this proxy is in, such as a data centre; its reads prefer servers of the same zone."`
 	StateDir  string     `yaml:"state_dir" doc:"Directory for what must survive a restart: which servers are drained or disabled. Empty: it is forgotten."`

@@ -33,6 +33,7 @@ func (d *decoder) validate(c *Config) {
 	d.authority(c)
 	d.bounds(c)
 	d.reads(c)
+	d.lvs(c)
 	if (c.Agents.CertFile == "") != (c.Agents.KeyFile == "") {
 		d.at("agents", "cert_file and key_file go together; set both or neither")
 	}

@@ -10,7 +10,7 @@ import (
 func TestImportsGoOneWay(t *testing.T) {
 	allowed := map[string]string{
 		"config": "", "internal/wire": "", "drbdwatch": "config", "router": "config", "backend": "config drbdwatch",
-		"proxy": "config backend router internal/wire", "admin": "drbdwatch", "internal/sandbox": "", "agent": "config drbdwatch",
+		"proxy": "config backend router internal/wire", "lvs": "config backend drbdwatch", "admin": "drbdwatch", "internal/sandbox": "", "agent": "config drbdwatch",
 	}
 	for name, may := range allowed {
 		out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, "signalbox/"+name).Output()

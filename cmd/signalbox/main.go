@@ -29,9 +29,10 @@ func commands() []command {
 		{"drbd", "drbd [--json] [FILE | --node NAME=FILE ...]", "say what DRBD views mean and who may take writes", runDRBD},
 		{"demo", "demo [--once]", "start a real cluster and watch statements being routed", runDemo},
 		{"run", "run -c FILE", "run the proxy", runRun},
-		{"agent", "agent -c FILE [--print]", "publish this DRBD node's state to the proxies", runAgent},
+		{"agent", "agent -c FILE [--print] [--real-server]", "publish this DRBD node's state to the proxies", runAgent},
 		{"notify", "notify [-c FILE] promote|demote|fenced|unfenced NODE", "tell the agent what a cluster manager does", runNotify},
 		{"server", "server drain|disable|enable|list [NAME] [-c FILE | --admin ADDR]", "take a server out of reads, or back in", runServer},
+		{"lvs", "lvs status|plan|apply|drain|undrain|serve|check [flags]", "the LVS role: look at it, drain servers, run its privileged part", runLVS},
 		{"check", "check -c FILE", "validate a configuration and show what it means", runCheck},
 		{"version", "version", "print the version", runVersion},
 	}

@@ -22,6 +22,7 @@ import (
 	"signalbox/backend"
 	"signalbox/config"
 	"signalbox/drbdwatch"
+	"signalbox/lvs"
 	"signalbox/proxy"
 )
 
@@ -71,6 +72,7 @@ type assembly struct {
 	watch     *drbdwatch.Watch
 	cluster   *backend.Cluster
 	proxy     *proxy.Proxy
+	lvs       *lvs.Reconciler // nil without
 	registry  *prometheus.Registry
 	listeners []net.Listener
 	admin     net.Listener // nil for none
@@ -86,6 +88,9 @@ func assemble(cfg *config.Config, log *slog.Logger) (*assembly, error) {
 	}
 	a.cluster = backend.New(cfg, a.watch, log, a.registry)
 	if a.proxy, err = proxy.New(cfg, a.cluster, log, a.registry); err != nil {
+		return nil, err
+	}
+	if a.lvs, err = newLVS(cfg, a.watch, a.cluster, log, a.registry); err != nil {
 		return nil, err
 	}
 	if cfg.Admin.Address != "" {
@@ -107,11 +112,17 @@ func (a *assembly) run(ctx context.Context) error {
 	below, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var group sync.WaitGroup
-	errs := make([]error, 4)
+	errs := make([]error, 5)
 	group.Go(func() { errs[0] = a.watch.Run(below) })
 	group.Go(func() { errs[1] = a.cluster.Run(below) })
+	if a.lvs != nil {
+		group.Go(func() { errs[4] = a.lvs.Run(below) })
+		if a.cfg.LVS.Mode == "kernel" {
+			group.Go(func() { lvs.RunSync(below, &a.cfg.LVS, a.log) })
+		}
+	}
 	if a.admin != nil {
-		handler := admin.New(admin.Sources{Status: a.status, Ready: a.ready, Events: a.events, SetMode: a.setMode,
+		handler := admin.New(admin.Sources{Status: a.status, Ready: a.ready, LVS: lvsAPI(a.lvs), Events: a.events, SetMode: a.setMode,
 			Token: a.cfg.Admin.Token.Reveal()}, a.registry)
 		group.Go(func() { errs[2] = admin.Run(below, a.admin, handler, a.log) })
 	}

@@ -34,6 +34,9 @@ func (a *assembly) status() admin.Status {
 	for _, r := range a.proxy.Routes() {
 		s.Routes = append(s.Routes, admin.Route(r))
 	}
+	if a.lvs != nil {
+		s.LVS = a.lvs.Status()
+	}
 	s.Events = a.events(0)
 	s.Events = s.Events[max(0, len(s.Events)-shownEvents):]
 	return s

@@ -200,7 +200,8 @@ func (l *Lab) Restore(ctx context.Context, survivor *Node) error {
 ip addr del ` + Floating + `/24 dev vec1 2>/dev/null
 kill -9 "$(cat /run/mysqld/pid 2>/dev/null)" 2>/dev/null; i=0
 while mountpoint -q /mnt/data && ! umount /mnt/data && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.1; done
-drbdadm disconnect mysql 2>/dev/null; drbdadm secondary mysql
+i=0; while ! grep -q -e cs:StandAlone -e cs:Unconfigured /proc/drbd && [ $i -lt 100 ]; do drbdadm disconnect mysql 2>/dev/null; i=$((i+1)); sleep 0.1; done
+drbdadm secondary mysql
 grep -q ds:Diskless /proc/drbd && drbdadm attach mysql; true`
 	if err := l.both(func(n *Node) error { return n.run(ctx, settle) }); err != nil {
 		return err

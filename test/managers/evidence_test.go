@@ -107,6 +107,9 @@ func TestVRRPIsNoEvidence(t *testing.T) {
 // A failover goes on when the agent is not there, or does not answer.
 func TestFailoverDoesNotWaitForTheAgent(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("waits for agents that do not answer")
+	}
 	binary, err := program()
 	if err != nil {
 		t.Fatal(err)
