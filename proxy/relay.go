@@ -194,8 +194,17 @@ func (s *session) passes(c *serverConn) bool {
 		return len(a.Result.State) == 0 || s.tracking && s.tracksItself
 	case wire.PacketEOF:
 		return s.deprecateEOF == a.DeprecateEOF
+	case wire.PacketErr:
+		return !s.refusedByReplica(c)
 	}
 	return true
+}
+
+// refusedByReplica tells whether a write in a read-only transaction was refused
+// because its server is a replica. The primary would have given the
+// transaction as the reason (ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION).
+func (s *session) refusedByReplica(c *serverConn) bool {
+	return c != s.primary && s.route.InTransaction() && (c.answer.Result.Code == 1290 || c.answer.Result.Code == 1836)
 }
 
 // rewrite appends the client's form of an OK or EOF packet. An EOF after column
@@ -204,6 +213,10 @@ func (s *session) passes(c *serverConn) bool {
 func (s *session) rewrite(out []byte, c *serverConn, packet []byte) []byte {
 	a := &c.answer
 	seq, head := packet[3], packet[wire.HeaderLen]
+	if a.Packet == wire.PacketErr {
+		a.Result.Code = 1792
+		return wire.AppendErr(out, seq, 1792, "25006", "Cannot execute statement in a READ ONLY transaction")
+	}
 	if a.Packet == wire.PacketEOF {
 		if !a.Ends {
 			a.SeqDelta--

@@ -254,7 +254,7 @@ func init() { // not a literal: the functions refer to it again
 		"INSERT": writes(KindInsert, ReasonWrite), "REPLACE": writes(KindReplace, ReasonWrite),
 		"UPDATE": writes(KindUpdate, ReasonWrite), "DELETE": writes(KindDelete, ReasonWrite),
 		"LOAD": writes(KindLoad, ReasonWrite), "IMPORT": writes(KindLoad, ReasonWrite),
-		"CALL": writes(KindCall, ReasonWrite), "DO": (*Classifier).do,
+		"CALL": (*Classifier).call, "DO": (*Classifier).do,
 		"CREATE": (*Classifier).create, "DROP": (*Classifier).drop, "ALTER": writes(KindDDL, ReasonDDL),
 		"RENAME": writes(KindDDL, ReasonDDL), "TRUNCATE": writes(KindDDL, ReasonDDL),
 		"GRANT": writes(KindDCL, ReasonDDL), "REVOKE": writes(KindDCL, ReasonDDL),
@@ -279,6 +279,20 @@ func init() { // not a literal: the functions refer to it again
 // diagnostics is GET DIAGNOSTICS, which answers into user variables.
 func (c *Classifier) diagnostics(part) *Statement {
 	return &Statement{Kind: KindDiagnostics, target: Same, reason: ReasonDiagnostics, effects: []effect{{do: effectUserVariable}}}
+}
+
+// call is CALL. A procedure answers into the user variables that it is given,
+// and may set others.
+func (c *Classifier) call(p part) *Statement {
+	st := write(KindCall, ReasonWrite)
+	st.mayBind = true
+	for i := range p.tokens {
+		if p.kind(i) == tokenUserVariable {
+			st.effects = append(st.effects, effect{do: effectUserVariable})
+			break
+		}
+	}
+	return st
 }
 
 func (c *Classifier) do(p part) *Statement {

@@ -312,7 +312,8 @@ func TestSessionStateFollows(t *testing.T) {
 		}
 		var port int
 		var gotZone, mode, schema string
-		if err := conn.QueryRowContext(ctx, `SELECT @@port, @@time_zone, @@sql_mode, DATABASE() AS "quoted"`).Scan(&port, &gotZone, &mode, &schema); err != nil {
+		hint := []string{"/* signalbox: primary */ ", "/* signalbox: server=r1 */ ", "/* signalbox: server=r2 */ "}[i%3]
+		if err := conn.QueryRowContext(ctx, hint+`SELECT @@port, @@time_zone, @@sql_mode, DATABASE() AS "quoted"`).Scan(&port, &gotZone, &mode, &schema); err != nil {
 			t.Fatal(err)
 		}
 		if gotZone != zone || mode != "ANSI_QUOTES" || schema != sandbox.Schema {
@@ -320,8 +321,8 @@ func TestSessionStateFollows(t *testing.T) {
 		}
 		seen[port] = true
 	}
-	if len(seen) < 2 {
-		t.Errorf("only %d servers were used", len(seen))
+	if len(seen) != 3 {
+		t.Errorf("%d servers were used, want 3", len(seen))
 	}
 }
 
