@@ -110,7 +110,7 @@ func startServer(t *testing.T, name string, id int, more ...string) *server {
 	}
 	s := &server{name: name, port: freePort(t)}
 	args := append([]string{"--no-defaults", "--user=root", "--datadir=" + dir, "--port=" + s.port, "--bind-address=127.0.0.1",
-		"--socket=" + filepath.Join(dir, "s"), "--pid-file=" + filepath.Join(dir, "pid"), "--skip-name-resolve",
+		"--socket=" + filepath.Join(dir, "s"), "--pid-file=" + filepath.Join(dir, "pid"), "--skip-name-resolve", "--long-query-time=3600",
 		fmt.Sprintf("--server-id=%d", id), "--log-bin", "--log-slave-updates", "--binlog-format=ROW",
 		"--max-allowed-packet=64M", "--slave-max-allowed-packet=64M"}, more...)
 	c := spawn(t, name, "mariadbd", args...)
