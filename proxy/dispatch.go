@@ -177,6 +177,9 @@ func (s *session) serverLost(w *work, c *serverConn) error {
 	s.trail.unknown = s.trail.unknown || !w.st.IsRead
 	s.log().Info("server connection lost", "server", c.Server.Name, "error", c.broken)
 	if f := s.forget(s.loss(c, cause)); f != nil {
+		if !f.endsSession() && w.st.MayCommit() {
+			f = faultOutcomeUnknown(c.Server.Name, cause) // a retry might do it all twice
+		}
 		return s.refuse(w, f)
 	}
 	s.drop(c)
