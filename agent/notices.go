@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"signalbox/drbdwatch"
+	"signalbox/internal/durable"
 )
 
 // notices is what cluster managers and fencing agents have told this agent.
@@ -71,11 +72,7 @@ func (n *notices) save() error {
 	if err != nil {
 		return err
 	}
-	next := n.file + ".new"
-	if err := os.WriteFile(next, text, 0o600); err != nil {
-		return fmt.Errorf("keep confirmed fencing: %w", err)
-	}
-	if err := os.Rename(next, n.file); err != nil {
+	if err := durable.Replace(n.file, text); err != nil {
 		return fmt.Errorf("keep confirmed fencing: %w", err)
 	}
 	return nil

@@ -132,6 +132,9 @@ func (c *Cluster) writer(a *drbdwatch.Authority) Writer {
 		if s.Name == a.Leaving {
 			w.Leaving = s
 		}
+		if s.Name == a.Paused {
+			w.Paused = s
+		}
 	}
 	return w
 }
@@ -141,7 +144,7 @@ func (c *Cluster) reportUse() {
 	now := c.gate.Current()
 	for _, s := range c.servers {
 		if s.Role == config.RoleDRBD {
-			c.watch.ReportUse(s.Name, s == now.Server || s == now.Leaving)
+			c.watch.ReportUse(s.Name, s == now.holder())
 		}
 	}
 }

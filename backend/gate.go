@@ -12,9 +12,21 @@ import (
 type Writer struct {
 	Server   *Server // nil for nobody
 	Leaving  *Server // the writer before: what has begun there may end, nothing new may begin
+	Paused   *Server // the writer before, whose I/O is frozen: what has begun there waits, nothing new may begin
 	Epoch    uint64
 	Reason   string // stable code
 	Sentence string // for people
+}
+
+// holder is whose connections are open, nil for nobody.
+func (w *Writer) holder() *Server {
+	switch {
+	case w.Server != nil:
+		return w.Server
+	case w.Leaving != nil:
+		return w.Leaving
+	}
+	return w.Paused
 }
 
 // Gate is the only way to a connection that may write. It carries out a change
@@ -70,7 +82,8 @@ func (g *Gate) Leave(c *Conn) {
 
 // Set makes w the writer. When it returns, every connection of another epoch is
 // closed, and was closed before w could be seen. A writer that becomes the one
-// that is leaving keeps its connections.
+// that is leaving or paused keeps its connections, and so does one whose pause
+// ends.
 func (g *Gate) Set(w Writer) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -78,11 +91,8 @@ func (g *Gate) Set(w Writer) {
 	if *now == w {
 		return
 	}
-	kept := w.Epoch == now.Epoch && w.Leaving != nil && (w.Leaving == now.Server || w.Leaving == now.Leaving)
-	if !kept {
-		w.Leaving = nil
-	}
-	if !kept && (w.Server == nil || w.Server != now.Server || w.Epoch != now.Epoch) {
+	if h := w.holder(); h == nil || h != now.holder() || w.Epoch != now.Epoch {
+		w.Leaving, w.Paused = nil, nil
 		if now.Server != nil {
 			g.publish(Writer{Reason: w.Reason, Sentence: w.Sentence, Epoch: now.Epoch})
 		}

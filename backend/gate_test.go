@@ -136,3 +136,40 @@ func TestAdmitNeedsTheCurrentEpoch(t *testing.T) {
 		t.Fatal("a new epoch of the same server cuts too")
 	}
 }
+
+// A pause keeps the connections of the writer that it is for, and of nobody else.
+func TestPausedWriterKeepsItsConnections(t *testing.T) {
+	a, b := &Server{Name: "a"}, &Server{Name: "b"}
+	for _, tt := range []struct {
+		name     string
+		next     []Writer
+		cut      uint64
+		switches uint64
+	}{
+		{"pause and go on", []Writer{{Paused: a, Epoch: 5}, {Paused: a, Epoch: 5, Reason: "confirming"}, {Server: a, Epoch: 5}}, 0, 1},
+		{"pause given up", []Writer{{Paused: a, Epoch: 5}, {Epoch: 5}}, 1, 1},
+		{"another writer", []Writer{{Paused: a, Epoch: 5}, {Server: b, Epoch: 6}}, 1, 2},
+		{"the same, in another epoch", []Writer{{Paused: a, Epoch: 5}, {Server: a, Epoch: 6}}, 1, 2},
+		{"pause of another", []Writer{{Paused: b, Epoch: 5}}, 1, 1},
+		{"pause, then leave", []Writer{{Paused: a, Epoch: 5}, {Leaving: a, Epoch: 5}, {Epoch: 5}}, 1, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			g := NewGate()
+			g.Set(Writer{Server: a, Epoch: 5})
+			x, y := net.Pipe()
+			defer y.Close()
+			if !g.Admit(&Conn{NetConn: x, Server: a}, 5) {
+				t.Fatal("not admitted")
+			}
+			for i, w := range tt.next {
+				g.Set(w)
+				if w.Server == nil && g.Admit(&Conn{Server: a}, 5) {
+					t.Fatalf("step %d: a connection was admitted", i)
+				}
+			}
+			if g.Cut() != tt.cut || g.Switches() != tt.switches {
+				t.Fatalf("%d cut and %d switches, want %d and %d", g.Cut(), g.Switches(), tt.cut, tt.switches)
+			}
+		})
+	}
+}

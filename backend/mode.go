@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"signalbox/config"
+	"signalbox/internal/durable"
 )
 
 // Mode is what an operator has set a server to. It concerns reads only: who may
@@ -103,23 +104,7 @@ func (c *Cluster) saveModes() error {
 	if err := os.MkdirAll(c.cfg.StateDir, 0o750); err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(c.cfg.StateDir, modesFile), append(text, '\n'))
-}
-
-// replaceFile writes a file so that a reader, or a restart after a loss of
-// power, finds the old one or the new one whole.
-func replaceFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return durable.Replace(filepath.Join(c.cfg.StateDir, modesFile), append(text, '\n'))
 }
 
 // loadModes reads what saveModes wrote; no file means that all are enabled.

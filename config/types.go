@@ -27,7 +27,7 @@ type Config struct {
 	LVS       LVS        `yaml:"lvs" doc:"Virtual services in the kernel, for traffic that does not pass through the proxy. See docs/lvs.md."`
 	Log       Log        `yaml:"log" doc:"Logging, to standard error."`
 	Zone      string     `yaml:"zone" doc:"The zone this proxy is in, such as a data centre; its reads prefer servers of the same zone."`
-	StateDir  string     `yaml:"state_dir" doc:"Directory for what must survive a restart: which servers are drained or disabled. Empty: it is forgotten."`
+	StateDir  string     `yaml:"state_dir" doc:"Directory for what must survive a restart: which servers are drained or disabled, and the number of the last start, which keeps epochs rising when the clock goes back. Made if missing. Empty: both are forgotten."`
 }
 
 // Listener is one address that clients connect to.

@@ -80,6 +80,7 @@ type Decision struct {
 	// database can take writes.
 	Candidate string
 	Leaving   string // the node that may finish what it has begun, and nothing more
+	Paused    string // the one Primary, whose I/O is frozen: what it has begun waits there
 	Rows      []Row  // of each view, in the order of Inputs.Views
 }
 
@@ -201,6 +202,9 @@ func (d Decision) one(in Inputs, i, unknown int) Decision {
 		d.Verdict = RouteDegraded
 	}
 	if d.Verdict < RouteDegraded {
+		if row.Verdict == Hold && (sole || trusted) && !v.Leaving {
+			d.Paused = v.Node
+		}
 		return d
 	}
 	if v.Leaving {

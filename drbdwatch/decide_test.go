@@ -197,6 +197,9 @@ func TestProperties(t *testing.T) {
 		if in.Policy != Strict || in.Pin != "" {
 			return
 		}
+		if d.Paused != "" && (d.Writer != "" || d.Candidate != "" || d.Leaving != "" || claims != 1) {
+			t.Fatalf("%s is paused: %+v", d.Paused, d)
+		}
 		// Losing a view never makes a writer, nor another one.
 		lost := rapid.IntRange(0, len(in.Views)-1).Draw(t, "lost")
 		fewer := in
@@ -204,6 +207,9 @@ func TestProperties(t *testing.T) {
 		fewer.Views[lost] = View{Node: in.Views[lost].Node, Err: "lost", Fenced: in.Views[lost].Fenced,
 			Disputed: claims > 1 && in.Views[lost].claimsNow()}
 		e := Decide(fewer)
+		if e.Paused != "" && !fewer.Views[lost].Fenced {
+			t.Fatalf("%s is paused, although %s may be Primary by now", e.Paused, in.Views[lost].Node)
+		}
 		if d.Writer == "" && e.Writer != "" {
 			t.Fatalf("losing the view of %s made %s the writer", in.Views[lost].Node, e.Writer)
 		}

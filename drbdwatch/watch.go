@@ -17,6 +17,7 @@ type Authority struct {
 	Seq      uint64       `json:"seq"`               // rises with each
 	Writer   string       `json:"writer"`            // server name, empty for nobody
 	Leaving  string       `json:"leaving,omitempty"` // the writer before, which may finish what it has begun
+	Paused   string       `json:"paused,omitempty"`  // the writer before, whose I/O is frozen: it keeps its connections and its epoch
 	Epoch    uint64       `json:"epoch"`             // of the last writer; only rises, across restarts too
 	Verdict  Verdict      `json:"decision"`
 	Reason   string       `json:"reason"`           // stable code
@@ -55,10 +56,12 @@ type Watch struct {
 	changed chan struct{}
 
 	// The permission under way; touched by Run's goroutine only.
-	wanted  string
-	samples int
-	splits  int // rounds of samples in a row that showed a split brain
-	epoch   uint64
+	wanted   string
+	samples  int
+	splits   int // rounds of samples in a row that showed a split brain
+	epoch    uint64
+	paused   time.Time     // when the pause under way began
+	patience time.Duration // how long one may last
 
 	disputed map[string]bool // nodes that claimed to be Primary together, until one is seen not to
 	fences   map[string]*evidence
@@ -72,7 +75,7 @@ type evidence struct {
 
 // New prepares a watch over the servers that cfg names.
 func New(cfg *config.Config, log *slog.Logger) (*Watch, error) {
-	w := &Watch{cfg: cfg.Authority, log: log, kick: make(chan struct{}, 1), probes: make(map[string]Probe),
+	w := &Watch{cfg: cfg.Authority, log: log, patience: cfg.Hold.Timeout, kick: make(chan struct{}, 1), probes: make(map[string]Probe),
 		changed: make(chan struct{}), disputed: make(map[string]bool), fences: make(map[string]*evidence)}
 	for i := range cfg.Servers {
 		s := &cfg.Servers[i]
@@ -93,6 +96,10 @@ func New(cfg *config.Config, log *slog.Logger) (*Watch, error) {
 		case config.RolePrimary:
 			w.candidates = append(w.candidates, s.Name)
 		}
+	}
+	var err error
+	if w.epoch, err = firstEpoch(cfg.StateDir, time.Now()); err != nil {
+		log.Error("epochs", "error", err)
 	}
 	w.current.Store(&Authority{Verdict: Hold, Reason: "starting", Sentence: "the proxy has just started", Since: time.Now()})
 	return w, nil
@@ -159,7 +166,7 @@ func (w *Watch) Run(ctx context.Context) error {
 
 // step decides once and publishes what changed. Denial is immediate; permission
 // takes several samples in a row with the same answer; from one writer to
-// another it always goes through nobody.
+// another it always goes through nobody. A writer that was only paused goes on in its epoch.
 func (w *Watch) step(now time.Time) {
 	decision, nodes, sampled := w.decide(now)
 	next := &Authority{Writer: decision.Writer, Verdict: decision.Verdict, Reason: decision.Reason,
@@ -172,16 +179,35 @@ func (w *Watch) step(now time.Time) {
 		if d := decision.Leaving; d != "" && (d == before.Writer || d == before.Leaving) {
 			next.Leaving = d
 		}
+		if p := decision.Paused; p != "" && (p == before.Writer || p == before.Paused) && w.patient(now) {
+			next.Paused = p
+		}
 	case decision.Writer == before.Writer:
+	case decision.Writer == before.Paused && confirmed:
 	case !confirmed || before.Writer != "":
 		next.Writer, next.Verdict, next.Reason = "", Hold, "confirming"
 		next.Sentence = fmt.Sprintf("%s qualifies; confirming with %d samples (%s)", decision.Writer, w.cfg.PermitSamples, decision.Sentence)
 		next.Advice = ""
+		if decision.Writer == before.Paused && w.patient(now) {
+			next.Paused = before.Paused
+		}
 	default:
-		w.epoch = max(w.epoch+1, uint64(now.UnixMicro()))
+		w.epoch++
 		next.Epoch = w.epoch
 	}
+	if next.Paused == "" {
+		w.paused = time.Time{}
+	}
 	w.publish(before, next, now)
+}
+
+// patient tells whether the pause under way, which begins now if there is none,
+// may go on.
+func (w *Watch) patient(now time.Time) bool {
+	if w.paused.IsZero() {
+		w.paused = now
+	}
+	return now.Sub(w.paused) < w.patience
 }
 
 // confirmSplit gives a split brain its name only when it is seen in a second
@@ -324,7 +350,7 @@ func (w *Watch) publish(before, next *Authority, now time.Time) {
 }
 
 func same(a, b *Authority) bool {
-	if a.Writer != b.Writer || a.Leaving != b.Leaving || a.Epoch != b.Epoch || a.Verdict != b.Verdict || a.Reason != b.Reason ||
+	if a.Writer != b.Writer || a.Leaving != b.Leaving || a.Paused != b.Paused || a.Epoch != b.Epoch || a.Verdict != b.Verdict || a.Reason != b.Reason ||
 		a.Sentence != b.Sentence || len(a.Nodes) != len(b.Nodes) {
 		return false
 	}

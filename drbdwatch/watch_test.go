@@ -89,6 +89,74 @@ func TestPermissionIsSlowAndDenialIsNot(t *testing.T) {
 	}
 }
 
+// A writer whose I/O is frozen is kept, in its epoch, until hold.timeout: then,
+// or when anything else is wrong with it, it is a writer like any other.
+func TestFrozenWriterIsPaused(t *testing.T) {
+	frozen := with(healthy, func(d *Device) { d.Suspended = true })
+	start := func() (*clockwork, uint64) {
+		cfg := twoNodes("", "")
+		cfg.Hold.Timeout = time.Second
+		w := &clockwork{Watch: watching(t, cfg)}
+		w.ReportProbe("a", up)
+		w.ReportProbe("b", up)
+		if a := w.sample(frozen, standby); a.Paused != "" {
+			t.Fatalf("paused before it was the writer: %+v", a)
+		}
+		for range 3 {
+			w.sample(healthy, standby)
+		}
+		return w, w.Current().Epoch
+	}
+	w, epoch := start()
+	if a := w.sample(frozen, standby); a.Writer != "" || a.Paused != "a" || a.Epoch != epoch || a.Reason != "io-suspended" {
+		t.Fatalf("frozen: %+v", a)
+	}
+	for i := range 2 {
+		if a := w.sample(healthy, standby); a.Writer != "" || a.Paused != "a" || a.Reason != "confirming" {
+			t.Fatalf("sample %d after it: %+v", i+1, a)
+		}
+	}
+	if a := w.sample(healthy, standby); a.Writer != "a" || a.Paused != "" || a.Epoch != epoch {
+		t.Fatalf("it must go on in its epoch %d: %+v", epoch, a)
+	}
+
+	w.sample(frozen, standby)
+	if a := w.sample(standby, standby); a.Paused != "" || a.Writer != "" {
+		t.Fatalf("demoted: %+v", a)
+	}
+	for range 3 {
+		w.sample(healthy, standby)
+	}
+	if a := w.Current(); a.Writer != "a" || a.Epoch <= epoch {
+		t.Fatalf("it was not the writer in between, the epoch must rise: %+v", a)
+	}
+
+	w, epoch = start()
+	w.sample(frozen, standby)
+	w.step(w.now.Add(900 * time.Millisecond))
+	if a := w.Current(); a.Paused != "a" {
+		t.Fatalf("before hold.timeout: %+v", a)
+	}
+	w.step(w.now.Add(time.Second))
+	if a := w.Current(); a.Paused != "" || a.Writer != "" {
+		t.Fatalf("after hold.timeout: %+v", a)
+	}
+	if a := w.sample(frozen, standby); a.Paused != "" {
+		t.Fatalf("paused anew: %+v", a)
+	}
+	for range 3 {
+		w.sample(healthy, standby)
+	}
+	if a := w.Current(); a.Writer != "a" || a.Epoch <= epoch {
+		t.Fatalf("its connections were cut, the epoch must rise: %+v", a)
+	}
+
+	w, _ = start()
+	if a := w.sample(frozen, alone); a.Paused != "" {
+		t.Fatalf("another node claims to be Primary: %+v", a)
+	}
+}
+
 func TestFromWriterToWriterThroughNobody(t *testing.T) {
 	w := &clockwork{Watch: watching(t, twoNodes("", ""))}
 	w.ReportProbe("a", up)
@@ -117,17 +185,21 @@ func TestStaleViewEndsAuthority(t *testing.T) {
 }
 
 func TestEpochRisesAcrossRestarts(t *testing.T) {
-	var last uint64
-	for range 3 {
-		w := &clockwork{Watch: watching(t, twoNodes("", ""))}
-		w.ReportProbe("a", up)
+	for _, dir := range []string{"", filepath.Join(t.TempDir(), "state")} {
+		var last uint64
 		for range 3 {
-			w.sample(healthy, standby)
-		}
-		if e := w.Current().Epoch; e <= last {
-			t.Fatalf("epoch %d after %d", e, last)
-		} else {
-			last = e
+			cfg := twoNodes("", "")
+			cfg.StateDir = dir
+			w := &clockwork{Watch: watching(t, cfg)}
+			w.ReportProbe("a", up)
+			for range 3 {
+				w.sample(healthy, standby)
+			}
+			if e := w.Current().Epoch; e <= last {
+				t.Fatalf("epoch %d after %d (state_dir %q)", e, last, dir)
+			} else {
+				last = e
+			}
 		}
 	}
 }

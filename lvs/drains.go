@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"signalbox/internal/durable"
 )
 
 // drains is what operators have drained, kept in a file so that a restart does
@@ -73,7 +75,7 @@ func (d *drains) replace(change func([]Drain) []Drain) error {
 	if d.path != "" {
 		text, err := json.MarshalIndent(list, "", " ")
 		if err == nil {
-			err = writeFile(d.path, text)
+			err = durable.Replace(d.path, text)
 		}
 		if err != nil {
 			return fmt.Errorf("keep the drained servers: %w: check that lvs.state_dir exists and can be written", err)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"signalbox/internal/durable"
 )
 
 // ledger is which services of the kernel's table are ours. It is kept in a file,
@@ -110,7 +112,7 @@ func (l *ledger) save() error {
 	if l.path != "" {
 		text, err := json.MarshalIndent(ledgerFile{Version: 1, Kernel: l.kernel, Services: l.entries}, "", " ")
 		if err == nil {
-			err = writeFile(l.path, text)
+			err = durable.Replace(l.path, text)
 		}
 		if err != nil {
 			return fmt.Errorf("keep the list of own virtual services: %w: check that lvs.state_dir exists and can be written", err)
@@ -118,26 +120,4 @@ func (l *ledger) save() error {
 	}
 	l.dirty = false
 	return nil
-}
-
-// writeFile replaces a file so that a crash leaves the old or the new one.
-func writeFile(path string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

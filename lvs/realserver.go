@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"signalbox/internal/durable"
 )
 
 // RealServer is the real server's side of direct routing and tunnelling: the
@@ -213,7 +215,7 @@ func (r *RealServer) remember(seen realServerSeen) error {
 			}
 		}
 		text, _ = json.Marshal(before) // of plain fields
-		if err := writeFile(r.Memory, text); err != nil {
+		if err := durable.Replace(r.Memory, text); err != nil {
 			return fmt.Errorf("keep how this host was: %w", err)
 		}
 	}

@@ -324,7 +324,7 @@ func (s *session) choose(w *work) (c *serverConn, err error) {
 			return c, nil
 		}
 		target = router.Primary
-		if s.p.cluster.Gate().Current().Server == nil {
+		if now := s.p.cluster.Gate().Current(); now.Server == nil && !s.paused(now) {
 			target = router.Replica
 		}
 	}
@@ -353,7 +353,8 @@ func (s *session) usable(c *serverConn) bool {
 		return false
 	}
 	if c == s.primary {
-		return c.Epoch == s.p.cluster.Gate().Current().Epoch
+		now := s.p.cluster.Gate().Current()
+		return c.Epoch == now.Epoch && now.Paused == nil
 	}
 	return c.settle() && s.p.cluster.Snapshot().Servers[c.Server.Index].Up
 }
@@ -440,7 +441,7 @@ func (s *session) writer(w *work) (*serverConn, error) {
 	gate := s.p.cluster.Gate()
 	for {
 		now := gate.Current()
-		if c := s.primary; c != nil {
+		if c := s.primary; c != nil && !s.paused(now) {
 			if f := s.forget(s.checkPrimary(w, c, now)); f != nil {
 				return nil, f
 			}
@@ -473,6 +474,13 @@ func (s *session) writer(w *work) (*serverConn, error) {
 			return nil, f
 		}
 	}
+}
+
+// paused tells whether the session's connection to the primary is whole, and
+// must wait until the server's I/O is no longer frozen.
+func (s *session) paused(now *backend.Writer) bool {
+	c := s.primary
+	return c != nil && now.Paused == c.Server && now.Epoch == c.Epoch && c.broken == nil
 }
 
 // occupy marks c busy for one statement, unless the writer has changed since

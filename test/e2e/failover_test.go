@@ -55,6 +55,7 @@ func startFront(t *testing.T, more string) *front {
 // status is /status of the program.
 func (f *front) status(ctx context.Context) (s struct {
 	Authority struct{ Writer, Reason, Sentence string }
+	Waiting   int
 	Servers   []struct {
 		Name string
 		Up   bool
