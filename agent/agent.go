@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -82,12 +83,19 @@ func (a *Agent) take(s drbdwatch.Sample, changed bool) {
 	if s.State != nil && !primary(s.State) {
 		a.notices.left()
 	}
+	a.keep(s, changed)
+	if changed {
+		runtime.Gosched() // the streams first: this goroutine has more to read
+		a.log.Info("drbd", "source", s.Source, "state", summary(&s))
+	}
+}
+
+func (a *Agent) keep(s drbdwatch.Sample, changed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.sample = s
 	a.samples++
 	if changed {
-		a.log.Info("drbd", "source", s.Source, "state", summary(&s))
 		a.news()
 		return
 	}
@@ -133,6 +141,7 @@ func (a *Agent) wake() {
 const (
 	askEvery = time.Second
 	askSoon  = 50 * time.Millisecond
+	askAfter = 20 * time.Millisecond // a change, which is to be told first
 )
 
 // ask looks at the mount and the database until ctx ends.
@@ -171,6 +180,11 @@ func (a *Agent) ask(ctx context.Context) {
 			return
 		case <-timer.C:
 		case <-changed:
+			timer.Reset(askAfter)
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			}
 		}
 		timer.Stop()
 	}

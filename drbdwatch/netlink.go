@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,25 +61,39 @@ func numbered(list []string, n uint32) string {
 
 // netlinkReader reads DRBD through generic netlink, without a privilege. What
 // the events group pushes is brought into the last dump, and believed while
-// /proc/drbd says the same; otherwise, and every redump, the whole state is
-// dumped anew, so that a lost or reordered message can do no harm.
+// /proc/drbd says the same; every redump, and whenever they differ or a push may
+// be missing, the whole state is dumped anew. A dump waits for a lock of the
+// kernel's that a command holds, so it has a goroutine of its own, and pushes are
+// told meanwhile.
 type netlinkReader struct {
 	version string
 	disks   []string
 	family  genetlink.Family
-	dump    *genetlink.Conn
+	dump    *genetlink.Conn // only dumps uses it
 	events  *genetlink.Conn
 	proc    *procReader
 	pushed  chan struct{}
+	want    chan struct{} // asks for a dump
+	quit    chan struct{}
 	broken  atomic.Pointer[error]
 	done    sync.WaitGroup
 
-	base   model // the last dump and the pushes since; only read uses it
+	mu     sync.Mutex // guards what follows; the models are only changed by read
+	queue  []genetlink.Message
+	lost   bool   // pushes that are not in queue
+	count  uint64 // of pushes
+	base   model  // the last dump during which nothing was pushed
 	dumped time.Time
+	last   dumpResult    // the last dump
+	began  uint64        // counts dumps
+	ended  chan struct{} // closed when one ends
+}
 
-	mu    sync.Mutex // guards what follows
-	queue []genetlink.Message
-	lost  bool // pushes that are not in queue
+// dumpResult is what a dump brought.
+type dumpResult struct {
+	number uint64
+	model  model
+	err    error
 }
 
 const (
@@ -86,11 +101,14 @@ const (
 	// unless it is carrying out a command: both need its netlink lock.
 	dumpTimeout = 500 * time.Millisecond
 	redump      = time.Second
-	mostQueued  = 256 // messages
+	// believe is how long after a dump pushes are believed without another.
+	believe    = 5 * time.Second
+	mostQueued = 256 // messages
 )
 
 func openNetlink(procPath string) (_ *netlinkReader, err error) {
-	r := &netlinkReader{proc: &procReader{path: procPath}, pushed: make(chan struct{}, 1)}
+	r := &netlinkReader{proc: &procReader{path: procPath}, pushed: make(chan struct{}, 1), want: make(chan struct{}, 1),
+		quit: make(chan struct{}), ended: make(chan struct{})}
 	if r.version, err = moduleVersion(procPath); err != nil {
 		return nil, err
 	}
@@ -117,6 +135,7 @@ func openNetlink(procPath string) (_ *netlinkReader, err error) {
 				return nil, fmt.Errorf("join DRBD's events group: %w", err)
 			}
 			r.done.Go(r.listen)
+			r.done.Go(r.dumps)
 			return r, nil
 		}
 	}
@@ -155,7 +174,12 @@ func (r *netlinkReader) listen() {
 		} else {
 			failures = 0
 		}
+		messages = slices.DeleteFunc(messages, func(m genetlink.Message) bool { return !aboutState(m.Header.Command) })
+		if err == nil && len(messages) == 0 {
+			continue
+		}
 		r.mu.Lock()
+		r.count++
 		if r.lost = r.lost || err != nil || len(r.queue)+len(messages) > mostQueued; r.lost {
 			r.queue = nil
 		} else {
@@ -177,13 +201,14 @@ func (r *netlinkReader) name() string             { return "netlink" }
 func (r *netlinkReader) changed() <-chan struct{} { return r.pushed }
 
 func (r *netlinkReader) close() {
+	close(r.quit)
 	if r.events != nil {
 		_ = r.events.Close()
 	}
+	r.done.Wait()
 	if r.dump != nil {
 		_ = r.dump.Close()
 	}
-	r.done.Wait()
 }
 
 // read returns the state, compared with /proc/drbd.
@@ -197,29 +222,15 @@ func (r *netlinkReader) read() (*State, error) {
 	return crossChecked(r.state, r.proc)
 }
 
-// take empties the queue; ok is false when pushes are missing in it.
-func (r *netlinkReader) take() (queue []genetlink.Message, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	queue, ok = r.queue, !r.lost
-	r.queue, r.lost = nil, false
-	return queue, ok
-}
-
 // pushedState is the state by the last dump and the pushes since, nil when a
 // dump is needed. It waits for no lock of the kernel's: a role is known while
 // the command that changes it still runs.
 func (r *netlinkReader) pushedState() *State {
-	queue, ok := r.take()
-	if !ok || r.base == nil || time.Since(r.dumped) > redump {
+	base := r.applied()
+	if base == nil {
 		return nil
 	}
-	for i := range queue {
-		if r.base.message(queue[i].Header.Command, queue[i].Data, r.disks) != nil {
-			return nil
-		}
-	}
-	s, err := r.base.state(r.version)
+	s, err := base.state(r.version)
 	if err != nil {
 		return nil
 	}
@@ -230,9 +241,99 @@ func (r *netlinkReader) pushedState() *State {
 	return s
 }
 
-// state dumps the state, over a new socket after a failure: what is left of a
-// dump that was given up must not be taken for a part of the next.
-func (r *netlinkReader) state() (_ *State, err error) {
+// applied is the last dump with the pushes since, nil without a good one.
+func (r *netlinkReader) applied() model {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.base == nil || r.lost || time.Since(r.dumped) > believe {
+		r.base = nil
+		return nil
+	}
+	for i := range r.queue {
+		if r.base.message(r.queue[i].Header.Command, r.queue[i].Data, r.disks) != nil {
+			r.base = nil
+			return nil
+		}
+	}
+	r.queue = nil
+	return r.base
+}
+
+// ask has a dump made; one that is being made already does not count.
+func (r *netlinkReader) ask() {
+	select {
+	case r.want <- struct{}{}:
+	default:
+	}
+}
+
+// state is that of a dump which began after the call, or of pushes that came
+// meanwhile and agree with /proc/drbd.
+func (r *netlinkReader) state() (*State, error) {
+	r.mu.Lock()
+	after := r.began
+	r.mu.Unlock()
+	r.ask()
+	over := time.NewTimer(2 * dumpTimeout)
+	defer over.Stop()
+	for {
+		r.mu.Lock()
+		last, ended := r.last, r.ended
+		r.mu.Unlock()
+		if last.number > after {
+			if last.err != nil {
+				return nil, last.err
+			}
+			return last.model.state(r.version)
+		}
+		select {
+		case <-ended:
+		case <-r.pushed:
+			if s := r.pushedState(); s != nil {
+				return s, nil
+			}
+		case <-over.C:
+			return nil, fmt.Errorf("dump DRBD's state: %w", os.ErrDeadlineExceeded)
+		case <-r.quit:
+			return nil, os.ErrClosed
+		}
+	}
+}
+
+// dumps makes a dump every redump and those that are asked for.
+func (r *netlinkReader) dumps() {
+	tick := time.NewTicker(redump)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.quit:
+			return
+		case <-r.want:
+		case <-tick.C:
+		}
+		r.mu.Lock()
+		r.began++
+		number, count := r.began, r.count
+		r.mu.Unlock()
+		m, err := r.dumpState()
+		r.mu.Lock()
+		r.last = dumpResult{number, m, err}
+		switch quiet := r.count == count; {
+		case err == nil && quiet:
+			r.base, r.dumped, r.queue, r.lost = m, time.Now(), nil, false
+		case err == nil: // what was pushed meanwhile may be in it or not
+			r.ask()
+		}
+		close(r.ended)
+		r.ended = make(chan struct{})
+		r.mu.Unlock()
+		r.signal()
+	}
+}
+
+// dumpState dumps the state, over a new socket after a failure: what is left of
+// a dump that was given up must not be taken for a part of the next.
+func (r *netlinkReader) dumpState() (m model, err error) {
 	if r.dump == nil {
 		if r.dump, err = genetlink.Dial(nil); err != nil {
 			return nil, fmt.Errorf("open generic netlink: %w", err)
@@ -252,9 +353,7 @@ func (r *netlinkReader) state() (_ *State, err error) {
 	if _, err := r.dump.Send(request, r.family.ID, netlink.Request|netlink.Dump); err != nil {
 		return nil, fmt.Errorf("ask for a dump of DRBD's state: %w", err)
 	}
-	m := make(model)
-	r.base = nil
-	r.take() // older than the dump
+	m = make(model)
 	for {
 		messages, _, err := r.dump.Receive()
 		if err != nil {
@@ -262,7 +361,7 @@ func (r *netlinkReader) state() (_ *State, err error) {
 		}
 		for i := range messages {
 			if messages[i].Header.Command == genlInitialStateDone {
-				return r.complete(m)
+				return m, nil
 			}
 			if err := m.message(messages[i].Header.Command, messages[i].Data, r.disks); err != nil {
 				return nil, err
@@ -271,21 +370,16 @@ func (r *netlinkReader) state() (_ *State, err error) {
 	}
 }
 
-// complete ends a dump. What was pushed while it was made may be in it or not:
-// then another is needed.
-func (r *netlinkReader) complete(m model) (*State, error) {
-	if queue, ok := r.take(); ok && len(queue) == 0 {
-		r.base, r.dumped = m, time.Now()
-	} else {
-		r.signal()
-	}
-	return m.state(r.version)
+// aboutState tells whether a command carries state. DRBD sends others beside it,
+// such as the events of 8.3.
+func aboutState(command uint8) bool {
+	return command >= genlResourceState && command <= genlPeerDeviceState
 }
 
 // message brings one netlink message into the model. It ignores commands that
 // say nothing about the state.
 func (m model) message(command uint8, data []byte, disks []string) error {
-	if command < genlResourceState || command > genlPeerDeviceState {
+	if !aboutState(command) {
 		return nil
 	}
 	if len(data) < genlHeaderLen {

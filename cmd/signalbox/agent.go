@@ -10,6 +10,7 @@ import (
 	"net"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -41,6 +42,9 @@ func runAgent(args []string, std stdio) int {
 		fmt.Fprintln(std.err, "signalbox agent:", err)
 		return 1
 	}
+	// A system call that waits for the kernel, such as a dump while DRBD carries out
+	// a command, must not stop the heartbeats on a node with one processor.
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), 4))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if *once {

@@ -159,7 +159,8 @@ func (f *front) startAgent(ctx context.Context, n *Node, source string) error {
 	if err := n.run(ctx, script); err != nil {
 		return err
 	}
-	command := fmt.Sprintf("setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all %s agent -c /run/signalbox/%s.yaml",
+	// The priority is that of examples/systemd.
+	command := fmt.Sprintf("nice -n -15 setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all %s agent -c /run/signalbox/%s.yaml",
 		filepath.Join(dir, "signalbox"), n.Name)
 	if err := n.Spawn(ctx, "agent", command); err != nil {
 		return err
@@ -415,6 +416,9 @@ func (r *recorder) check(t *testing.T, survivor *Node) {
 		}
 	}
 	t.Logf("%d writes acknowledged, %d rows on %s, %d errors, %d epochs", len(r.acks), len(hosts), survivor.Name, len(r.errs), len(epochs))
+	if len(r.errs) > 0 {
+		t.Logf("the first error: %v", r.errs[0])
+	}
 	if lost > 0 || outside > 0 {
 		t.Errorf("%d acknowledged writes are lost, %d were made outside their node's epoch", lost, outside)
 	}

@@ -192,7 +192,7 @@ func TestResyncTargetThatLosesItsPeer(t *testing.T) {
 	serving, other := f.writer(t)
 	defer f.restore(t, other)
 	r := f.record(t)
-	must(t, serving.Invalidate(t.Context()))
+	must(t, serving.ReplaceDisk(t.Context()))
 	must(t, f.awaitReason(t.Context(), "sync-target"))
 	r.more(t)
 	must(t, f.CutLink(t.Context()))
