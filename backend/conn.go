@@ -42,6 +42,9 @@ func (c *Conn) Lost() {
 	}
 }
 
+// Cut tells whether this proxy has closed the connection under its session.
+func (c *Conn) Cut() bool { return c.cut.Load() }
+
 // Keep says whether the session is pinned to the connection, so that a server
 // that is drained does not lose it.
 func (c *Conn) Keep(pinned bool) {

@@ -114,6 +114,7 @@ func (g *Gate) publish(w Writer) {
 // statement on one wakes up with an error.
 func (g *Gate) cutAll() {
 	for c := range g.conns {
+		c.cut.Store(true)
 		abort(c.NetConn)
 		delete(g.conns, c)
 		g.cut.Add(1)

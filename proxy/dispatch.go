@@ -173,7 +173,7 @@ func (s *session) refuse(w *work, err error) error {
 // serverLost tells the client that its statement, or what its session had on
 // the connection, is lost.
 func (s *session) serverLost(w *work, c *serverConn) error {
-	cause := c.broken.Error()
+	cause := s.causeOf(c)
 	s.trail.unknown = s.trail.unknown || !w.st.IsRead
 	s.log().Info("server connection lost", "server", c.Server.Name, "error", c.broken)
 	if f := s.forget(s.loss(c, cause)); f != nil {
@@ -184,6 +184,17 @@ func (s *session) serverLost(w *work, c *serverConn) error {
 	}
 	s.drop(c)
 	return s.refuse(w, faultOutcomeUnknown(c.Server.Name, cause))
+}
+
+// causeOf is why the connection c was lost, in words.
+func (s *session) causeOf(c *serverConn) string {
+	switch {
+	case !c.Cut():
+		return c.broken.Error()
+	case c == s.primary:
+		return "it may no longer take writes: " + s.p.cluster.Gate().Current().Sentence
+	}
+	return "it was taken out of reads"
 }
 
 // loss tells what the session loses with the connection c, nil for nothing.
@@ -518,7 +529,7 @@ func (s *session) checkPrimary(w *work, c *serverConn, now *backend.Writer) *Fau
 	case c.Epoch != now.Epoch || now.Server == nil:
 		cause = "it may no longer take writes"
 	case c.broken != nil:
-		cause = c.broken.Error()
+		cause = s.causeOf(c)
 	case (!w.st.IsRead || c.resting(restsLong)) && c.sock.Stale():
 		cause = "the server closed it"
 	default:
