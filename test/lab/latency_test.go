@@ -42,6 +42,9 @@ func TestTimeToDecision(t *testing.T) {
 			must(t, f.restartAgent(t.Context(), n, source))
 		}
 		must(t, f.awaitReason(t.Context(), "no-primary"))
+		// The first two wait for the proxy to have connected to the new agents.
+		f.change(t, other, "primary", source)
+		f.change(t, other, "secondary", source)
 		var took []time.Duration
 		for len(took) < changes() {
 			took = append(took, f.change(t, other, "primary", source), f.change(t, other, "secondary", source))
