@@ -3,7 +3,7 @@ GO ?= go
 FUZZTIME ?= 5m
 BENCHFLAGS ?=
 server := mariadbd=mariadb-server-core mariadb-install-db=mariadb-server-core mariadb=mariadb-client
-lab := linux.uml=user-mode-linux drbdadm=drbd-utils ip=iproute2 modprobe=kmod ethtool=ethtool mke2fs=e2fsprogs ipvsadm=ipvsadm keepalived=keepalived
+lab := linux.uml=user-mode-linux drbdadm=drbd-utils ip=iproute2 chrt=util-linux modprobe=kmod ethtool=ethtool mke2fs=e2fsprogs ipvsadm=ipvsadm keepalived=keepalived
 load := sysbench=sysbench haproxy=haproxy
 clients := /usr/lib/python3/dist-packages/pymysql=python3-pymysql /usr/lib/python3/dist-packages/cryptography=python3-cryptography node=nodejs npm=npm
 checkers := shellcheck=shellcheck xmllint=libxml2-utils

@@ -159,8 +159,8 @@ func (f *front) startAgent(ctx context.Context, n *Node, source string) error {
 	if err := n.run(ctx, script); err != nil {
 		return err
 	}
-	// The priority is that of examples/systemd.
-	command := fmt.Sprintf("nice -n -15 setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all %s agent -c /run/signalbox/%s.yaml",
+	// Scheduled as in examples/systemd.
+	command := fmt.Sprintf("chrt --rr 1 setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all %s agent -c /run/signalbox/%s.yaml",
 		filepath.Join(dir, "signalbox"), n.Name)
 	if err := n.Spawn(ctx, "agent", command); err != nil {
 		return err

@@ -55,9 +55,9 @@ func pushes() error {
 	}
 }
 
-// WatchPushes starts Pushes in the guest, before whom nobody gets the processor.
+// WatchPushes starts Pushes in the guest, scheduled as the agent is.
 func (n *Node) WatchPushes(ctx context.Context) error {
-	return n.Spawn(ctx, "pushes", "nice -n -16 "+n.lab.opts.Program+" "+pushesArgument)
+	return n.Spawn(ctx, "pushes", "chrt --rr 1 "+n.lab.opts.Program+" "+pushesArgument)
 }
 
 // Pushed is when the first of the notifications after the skipped ones came, by
