@@ -60,3 +60,11 @@ func plainTable(name string) bool {
 	}
 	return dots == 1
 }
+
+// ConsistencyOf is what the reads of an account see; nil is no account.
+func (c *Config) ConsistencyOf(u *User) string {
+	if u != nil && u.Consistency != "" {
+		return u.Consistency
+	}
+	return c.Reads.Consistency
+}

@@ -64,6 +64,7 @@ func TestTruthTable(t *testing.T) {
 		{"row 6", primary("Connected", "Diskless/UpToDate"), seen("b", standby), Strict, "", "a", RouteDegraded, "diskless-primary"},
 		{"row 7", primary("SyncTarget", "Inconsistent/UpToDate"), seen("b", standby), Strict, "", "a", RouteDegraded, "sync-target"},
 		{"row 8", primary("WFBitMapT", "Inconsistent/UpToDate"), seen("b", standby), Strict, "", "", Hold, "sync-handshake"},
+		{"row 8 attaching", primary("Connected", "Attaching/UpToDate"), seen("b", standby), Strict, "", "", Hold, "attaching"},
 		{"row 9 sole", seen("a", alone), seen("b", lonely), Strict, "", "a", RouteDegraded, "peer-unreachable"},
 		{"row 9 peer unseen", seen("a", alone), blind, Strict, "", "", Hold, "peer-unreachable"},
 		{"row 9 peer stale", seen("a", alone), old, Strict, "", "", Hold, "peer-unreachable"},
@@ -80,6 +81,7 @@ func TestTruthTable(t *testing.T) {
 		{"row 11 sole and pinned", seen("a", detached), seen("b", lonely), Pinned, "a", "a", RouteDegraded, "standalone"},
 		{"row 11 pinned, not sole", seen("a", detached), blind, Pinned, "a", "", Deny, "standalone"},
 		{"row 12", seen("a", device("Connected", "Primary/Secondary", "UpToDate/UpToDate", "s-----")), seen("b", standby), Strict, "", "", Hold, "io-suspended"},
+		{"row 12 peer unseen", seen("a", device("WFConnection", "Primary/Unknown", "UpToDate/DUnknown", "s-----")), blind, Strict, "", "", Hold, "io-suspended"},
 		{"row 12 frozen inside", seen("a", device("Connected", "Primary/Secondary", "UpToDate/UpToDate", "r---d-")), seen("b", standby), Strict, "", "", Hold, "io-suspended"},
 		{"row 13", seen("a", device("WFConnection", "Primary/Unknown", "Inconsistent/DUnknown", "r-----")), seen("b", lonely), Strict, "", "", Deny, "no-good-disk"},
 		{"row 13 diskless", seen("a", device("StandAlone", "Primary/Unknown", "Diskless/DUnknown", "r-----")), seen("b", lonely), Availability, "", "", Deny, "no-good-disk"},
@@ -105,6 +107,10 @@ func TestTruthTable(t *testing.T) {
 			}
 			if d.Sentence == "" {
 				t.Error("no sentence for people")
+			}
+			frozen := tt.reason == "sync-handshake" || tt.reason == "attaching" || tt.reason == "io-suspended"
+			if want := map[bool]string{true: "a"}[frozen && tt.b.trusted()]; d.Paused != want {
+				t.Errorf("paused: %q, want %q", d.Paused, want)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package lvs
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -23,7 +24,8 @@ func FromCluster(s *backend.Snapshot, w *backend.Writer, a *drbdwatch.Authority,
 		c.Writer = w.Server.Name
 	}
 	if w.Server == nil && a.Writer == "" {
-		c.Leaving = a.Leaving // not the gate's, which ends as soon as the proxy itself is idle
+		// Not the gate's, which ends as soon as the proxy itself is idle.
+		c.Leaving = cmp.Or(a.Leaving, a.Paused)
 	}
 	c.Settled = c.Writer != "" || c.Leaving != "" || a.Verdict == drbdwatch.Deny
 	return c

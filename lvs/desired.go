@@ -21,7 +21,7 @@ type Inputs struct {
 	// write, if anybody: until then the writer's services stay as found.
 	Settled bool
 	Writer  string
-	Leaving string // the writer before, which may finish what it has begun
+	Leaving string // the writer before, which may finish what it has begun, or whose I/O is frozen
 	Epoch   uint64
 	Drains  []Drain
 	Adopt   bool
@@ -127,7 +127,7 @@ func (v *Virtual) writer(in *Inputs, s *ServiceState) {
 		case m.Healthy:
 			phase, why, serves = Up, "it may take writes", true
 		case r.name == in.Leaving && in.Writer == "" && o.present:
-			phase, why, serves = Failed, "it is leaving", true
+			phase, why, serves = Failed, "it keeps its connections, and gets no more: it is leaving, or its I/O is frozen", true
 		}
 		if m.Phase != phase {
 			m = m.enter(phase, in.Now)

@@ -184,6 +184,9 @@ func TestFromCluster(t *testing.T) {
 			t.Errorf("authority %q: %+v", writer, c)
 		}
 	}
+	if c := FromCluster(s, &backend.Writer{}, &drbdwatch.Authority{Verdict: drbdwatch.Hold, Paused: "db1"}, 0); c.Leaving != "db1" || !c.Settled {
+		t.Errorf("a writer whose I/O is frozen keeps its connections: %+v", c)
+	}
 	if c := FromCluster(s, &backend.Writer{}, &drbdwatch.Authority{Verdict: drbdwatch.Deny}, 0); !c.Settled {
 		t.Errorf("not settled though nobody may write: %+v", c)
 	}

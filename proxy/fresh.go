@@ -92,10 +92,7 @@ func newFreshness(cfg *config.Config, cluster *backend.Cluster) *freshness {
 
 // consistencyOf is the level of a user's reads.
 func (p *Proxy) consistencyOf(u *config.User) router.Consistency {
-	if u.Consistency != "" {
-		return router.ConsistencyOf(u.Consistency)
-	}
-	return router.ConsistencyOf(p.cfg.Reads.Consistency)
+	return router.ConsistencyOf(p.cfg.ConsistencyOf(u))
 }
 
 // Freshness is how many reads were made sure of in which way.

@@ -109,6 +109,31 @@ func TestExplainReadsStandardInput(t *testing.T) {
 	}
 }
 
+// With a configuration and an account explain shows what that account's reads see.
+func TestExplainShowsTheAccountsLevels(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "signalbox.yaml")
+	text := "listeners: [{address: \"127.0.0.1:3306\"}]\nreads: {consistency: global}\n" +
+		"users: [{name: web, password: x}, {name: report, password: x, consistency: eventual, max_lag: 1m}]\n" +
+		"servers: [{name: db, role: primary, address: \"127.0.0.1:1\"}]\nauthority: {source: static}\nhealth: {user: h, password: x}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for args, want := range map[string]string{
+		"--config " + file:               "consistency global",
+		"--user web --config " + file:    "consistency global",
+		"--user report --config " + file: "from a replica at most 1m0s behind\n         consistency eventual",
+		"":                               "replica",
+	} {
+		status, out, errors := runCommand("", append(append([]string{"explain"}, strings.Fields(args)...), "SELECT a FROM t")...)
+		if status != 0 || !strings.Contains(out, want) {
+			t.Errorf("%s: status %d, %s%s, want %q", args, status, out, errors, want)
+		}
+	}
+	if status, _, errors := runCommand("", "explain", "--config", file, "--user", "nobody", "SELECT 1"); status != 1 || !strings.Contains(errors, `no user "nobody"`) {
+		t.Errorf("an unknown account: status %d, %s", status, errors)
+	}
+}
+
 func TestServerCommandUsage(t *testing.T) {
 	for _, args := range [][]string{{"server"}, {"server", "drain"}, {"server", "explode", "r1"}, {"server", "list", "r1"}, {"server", "--nonsense"}} {
 		if status, _, errors := runCommand("", args...); status != 2 || errors == "" {

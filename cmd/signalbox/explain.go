@@ -22,22 +22,29 @@ type explained struct {
 	Digest string `json:"digest"`
 	Deny   string `json:"deny,omitempty"`
 	Rule   string `json:"rule,omitempty"`
-	MaxLag string `json:"max_lag,omitempty"` // of a rule or a hint
+	MaxLag string `json:"max_lag,omitempty"` // of a rule, a hint or the account
+	// Consistency is what the read must see, where it may go to a replica.
+	Consistency string `json:"consistency,omitempty"`
 }
 
 // runExplain shows where statements go and why.
 func runExplain(args []string, std stdio) int {
 	flags := flag.NewFlagSet("explain", flag.ContinueOnError)
 	flags.SetOutput(std.err)
-	file := flags.String("config", "", "configuration `file` whose router section applies")
+	file := flags.String("config", "", "configuration `file` whose rules and levels apply")
+	user := flags.String("user", "", "`account` of the configuration whose session it is")
 	asJSON := flags.Bool("json", false, "print one JSON object a line")
 	script := flags.Bool("script", false, "carry the session's state from one statement to the next")
 	if flags.Parse(args) != nil {
 		return 2
 	}
 	cfg := config.Router{SystemSchemas: "primary", CacheSize: 1 << 20}
+	session := router.Session{User: *user}
 	if *file != "" {
 		c, err := config.Load(*file)
+		if err == nil {
+			err = settle(&session, c)
+		}
 		if err != nil {
 			fmt.Fprintln(std.err, err)
 			return 1
@@ -49,7 +56,7 @@ func runExplain(args []string, std stdio) int {
 		fmt.Fprintln(std.err, "signalbox explain:", err)
 		return 1
 	}
-	e := explainer{classifier: router.NewClassifier(cfg), rules: rules, script: *script, json: *asJSON, out: std.out}
+	e := explainer{classifier: router.NewClassifier(cfg), rules: rules, session: session, script: *script, json: *asJSON, out: std.out}
 	e.session.Reset()
 	for _, sql := range flags.Args() {
 		e.explain(sql)
@@ -58,6 +65,22 @@ func runExplain(args []string, std stdio) int {
 		return e.lines(std)
 	}
 	return 0
+}
+
+// settle gives the session the levels of its account, or of the configuration.
+func settle(s *router.Session, c *config.Config) error {
+	var account *config.User
+	for i := range c.Users {
+		if c.Users[i].Name == s.User {
+			account = &c.Users[i]
+			s.MaxLag = account.MaxLag
+		}
+	}
+	if account == nil && s.User != "" {
+		return fmt.Errorf("signalbox explain: the configuration has no user %q", s.User)
+	}
+	s.Consistency = router.ConsistencyOf(c.ConsistencyOf(account))
+	return nil
 }
 
 type explainer struct {
@@ -104,6 +127,9 @@ func (e *explainer) explain(sql string) {
 	if d.MaxLag > 0 {
 		x.MaxLag = d.MaxLag.String()
 	}
+	if d.Target == router.Replica {
+		x.Consistency = d.Consistency.String()
+	}
 	if e.json {
 		enc := json.NewEncoder(e.out)
 		enc.SetEscapeHTML(false)
@@ -116,6 +142,9 @@ func (e *explainer) explain(sql string) {
 	}
 	if x.MaxLag != "" && d.Target == router.Replica {
 		fmt.Fprintf(e.out, "         from a replica at most %s behind\n", x.MaxLag)
+	}
+	if x.Consistency != "" && d.Consistency != router.ConsistencySession {
+		fmt.Fprintf(e.out, "         consistency %s\n", x.Consistency)
 	}
 	if x.Deny != "" {
 		fmt.Fprintf(e.out, "         denied: %s\n", x.Deny)

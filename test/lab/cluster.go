@@ -78,9 +78,13 @@ setsid mariadbd --no-defaults --user=root --datadir=/mnt/data --socket=/run/mysq
 	return nil
 }
 
-// TakeAddress brings the floating address here and makes it known.
+// TakeAddress brings the floating address here, and has the host forget where it
+// was, as an announcement by ARP would.
 func (n *Node) TakeAddress(ctx context.Context) error {
-	return n.run(ctx, fmt.Sprintf("ip addr add %s/24 dev vec1 2>/dev/null; ping -q -c 1 -W 1 -I %s %s >/dev/null; true", Floating, Floating, Host))
+	if err := n.run(ctx, "ip addr replace "+Floating+"/24 dev vec1"); err != nil {
+		return err
+	}
+	return ip("neigh", "flush", "to", Floating)
 }
 
 // quietDriver keeps the driver from printing what the caller reports anyway.
