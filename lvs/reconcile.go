@@ -264,11 +264,19 @@ func (r *Reconciler) carryOut(ctx context.Context, list []Operation, writer stri
 		}
 		list = list[n:]
 	}
-	errs := make([]error, 0, len(failed))
-	for _, err := range failed {
-		errs = append(errs, err)
-	}
+	return first(slices.Collect(maps.Values(failed)))
+}
+
+// mostTold is how many failed services an error names: one fault, such as a
+// missing module, may fail them all.
+const mostTold = 8
+
+// first joins the errors that come first by their text, and counts the others.
+func first(errs []error) error {
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	if more := len(errs) - mostTold; more > 0 {
+		errs = append(errs[:mostTold], fmt.Errorf("and %d other services failed; signalbox lvs plan shows what is left to do", more))
+	}
 	return errors.Join(errs...)
 }
 

@@ -430,3 +430,21 @@ func TestLedgerIsWrittenOnlyForChanges(t *testing.T) {
 		}
 	})
 }
+
+// A fault of many services makes an error that can be read.
+func TestManyFailedServicesAreCounted(t *testing.T) {
+	var errs []error
+	if err := first(errs); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 1000 {
+		errs = append(errs, fmt.Errorf("service %03d: no scheduler", 999-i))
+	}
+	if one := first(errs[999:]); one.Error() != "service 000: no scheduler" {
+		t.Errorf("one: %v", one)
+	}
+	lines := strings.Split(first(errs).Error(), "\n")
+	if len(lines) != mostTold+1 || lines[0] != "service 000: no scheduler" || !strings.HasPrefix(lines[mostTold], "and 992 other services failed") {
+		t.Errorf("%q", lines)
+	}
+}
