@@ -58,7 +58,7 @@ func New(cfg *config.AgentFile, log *slog.Logger) (*Agent, error) {
 	}
 	a.source = drbdwatch.NewSource(cfg.Source(), cfg.Poll, a.take)
 	if cfg.Database.Address != "" {
-		a.asker = &asker{cfg: cfg.Database}
+		a.asker = newAsker(&cfg.Database)
 	}
 	return a, nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,14 +17,15 @@ import (
 
 	"signalbox/config"
 	"signalbox/drbdwatch"
+	"signalbox/internal/ask"
 )
 
-// asker asks the node's own mysqld who it is, over a connection that it keeps.
-type asker struct {
-	cfg   config.AgentDatabase
-	conn  *client.Conn
-	nc    net.Conn
-	query string
+// asker asks the node's own mysqld who it is.
+type asker struct{ ask.Asker }
+
+func newAsker(cfg *config.AgentDatabase) *asker {
+	network, address := config.Network(cfg.Address)
+	return &asker{ask.Asker{Network: network, Address: address, User: cfg.User, Password: cfg.Password.Reveal(), Program: "signalbox agent"}}
 }
 
 // askTimeout is the longest that mysqld may take to say who it is.
@@ -36,16 +36,12 @@ func (k *asker) ask(ctx context.Context) *drbdwatch.Database {
 	if k == nil {
 		return nil
 	}
+	kept := k.Connected()
 	d, err := k.try(ctx)
-	if err != nil {
-		again := k.conn != nil
-		k.close()
-		if again { // the server may have closed an idle connection
-			d, err = k.try(ctx)
-		}
+	if err != nil && kept { // the server may have closed an idle connection
+		d, err = k.try(ctx)
 	}
 	if err != nil {
-		k.close()
 		text, _, _ := strings.Cut(err.Error(), "\n")
 		return &drbdwatch.Database{Err: text}
 	}
@@ -53,72 +49,31 @@ func (k *asker) ask(ctx context.Context) *drbdwatch.Database {
 }
 
 func (k *asker) try(ctx context.Context) (d *drbdwatch.Database, err error) {
-	defer func() {
-		if r := recover(); r != nil { // the library slices a greeting unguarded
-			err = fmt.Errorf("ask mysqld: %v", r)
-		}
-	}()
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if k.conn == nil {
-		if err := k.connect(ctx); err != nil {
-			return nil, err
+	err = k.Do(ctx, func(c *client.Conn) error {
+		query := "SELECT @@hostname, @@server_id, @@global.read_only, @@datadir, @@server_uuid"
+		if ask.MariaDB(c.GetServerVersion()) {
+			query = "SELECT @@hostname, @@server_id, @@global.read_only, @@datadir, ''"
 		}
-	}
-	t, _ := ctx.Deadline()
-	_ = k.nc.SetDeadline(t)
-	r, err := k.conn.Execute(k.query)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	// The library's strings lie in a buffer that it uses again.
-	text := func(i int) string { v, _ := r.GetString(0, i); return strings.Clone(v) }
-	d = &drbdwatch.Database{Hostname: text(0), DataDir: text(3), UUID: text(4)}
-	d.ServerID, _ = strconv.ParseUint(text(1), 10, 32)
-	d.ReadOnly = text(2) != "0" && !strings.EqualFold(text(2), "OFF")
-	return d, nil
-}
-
-func (k *asker) connect(ctx context.Context) error {
-	network, address := config.Network(k.cfg.Address)
-	dialer := func(ctx context.Context, network, address string) (net.Conn, error) {
-		var d net.Dialer
-		nc, err := d.DialContext(ctx, network, address)
-		if err == nil {
-			t, _ := ctx.Deadline()
-			_ = nc.SetDeadline(t)
-			k.nc = nc
+		r, err := c.Execute(query)
+		if err != nil {
+			return err
 		}
-		return nc, err
-	}
-	conn, err := client.ConnectWithDialer(ctx, network, address, k.cfg.User, k.cfg.Password.Reveal(), "", dialer, func(c *client.Conn) error {
-		c.SetAttributes(map[string]string{"program_name": "signalbox agent"})
+		defer r.Close()
+		text := func(i int) string { return ask.Cell(r.Resultset, i) }
+		d = &drbdwatch.Database{Hostname: text(0), DataDir: text(3), UUID: text(4)}
+		d.ServerID, _ = strconv.ParseUint(text(1), 10, 32)
+		d.ReadOnly = text(2) != "0" && !strings.EqualFold(text(2), "OFF")
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	k.conn = conn
-	k.query = "SELECT @@hostname, @@server_id, @@global.read_only, @@datadir, @@server_uuid"
-	if strings.Contains(strings.ToLower(conn.GetServerVersion()), "mariadb") {
-		k.query = "SELECT @@hostname, @@server_id, @@global.read_only, @@datadir, ''"
-	}
-	return nil
+	return d, err
 }
 
 func (k *asker) close() {
-	if k == nil {
-		return
+	if k != nil {
+		k.Close()
 	}
-	if k.conn != nil {
-		_ = k.nc.SetDeadline(time.Now().Add(100 * time.Millisecond))
-		_ = k.conn.Quit()
-	}
-	if k.nc != nil {
-		_ = k.nc.Close()
-	}
-	k.conn, k.nc = nil, nil
 }
 
 // drbdMajor is DRBD's block device number (LANANA_DRBD_MAJOR in drbd.h).

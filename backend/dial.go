@@ -10,6 +10,8 @@ import (
 	"github.com/go-mysql-org/go-mysql/client"
 	"github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/pingcap/tidb/pkg/parser/charset"
+
+	"signalbox/internal/ask"
 )
 
 // DialOptions are what a connection needs beside the server.
@@ -95,7 +97,7 @@ func dial(ctx context.Context, srv *Server, o DialOptions) (c *Conn, my *client.
 		return nil, nil, fmt.Errorf("connect to %s: %w", srv.Name, err)
 	}
 	c = &Conn{NetConn: nc, Server: srv, ThreadID: my.GetConnectionID(), Version: my.GetServerVersion()}
-	c.MariaDB = isMariaDB(c.Version)
+	c.MariaDB = ask.MariaDB(c.Version)
 	c.Extended = extended.agreed
 	c.Capability = extended.capability & o.Capability
 	if c.Capability&mysql.CLIENT_SESSION_TRACK != 0 {

@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-mysql-org/go-mysql/mysql"
 	"go.uber.org/goleak"
 
 	"signalbox/config"
@@ -37,23 +36,6 @@ func TestRiseAndFall(t *testing.T) {
 		if h.reason == "" {
 			t.Errorf("%s: no reason", tt.name)
 		}
-	}
-}
-
-// What a probe keeps must not lie in the library's buffer.
-func TestProbeKeepsCopies(t *testing.T) {
-	r := &mysql.Resultset{Fields: []*mysql.Field{{Type: mysql.MYSQL_TYPE_VAR_STRING}}}
-	values, err := mysql.RowData("\x03db2").ParseText(r.Fields, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Values = append(r.Values, values)
-	got := cell(r, 0)
-	if _, err := mysql.RowData("\x03xyz").ParseText(r.Fields, values); err != nil {
-		t.Fatal(err)
-	}
-	if got != "db2" {
-		t.Fatalf("%q, want db2", got)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"github.com/go-mysql-org/go-mysql/client"
 	"github.com/go-mysql-org/go-mysql/mysql"
+
+	"signalbox/internal/ask"
 )
 
 // beatLayout is how pt-heartbeat writes a time.
@@ -89,7 +91,7 @@ func (h *heart) insert() error {
 	if err != nil {
 		return fmt.Errorf("ask %s for its time: %w", h.conn.Server.Name, err)
 	}
-	at := cell(r.Resultset, 0)
+	at := ask.Cell(r.Resultset, 0)
 	r.Close()
 	statement := fmt.Sprintf("INSERT INTO %s (ts, server_id) VALUES ('%s', @@server_id) ON DUPLICATE KEY UPDATE ts = VALUES(ts)", table, at)
 	_, err = h.my.Execute(statement)

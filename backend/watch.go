@@ -16,8 +16,8 @@ const hurry = 50 * time.Millisecond
 
 // probe samples one server until ctx ends.
 func (c *Cluster) probe(ctx context.Context, s *Server) {
-	p := &probe{server: s, cfg: c.cfg.Health}
-	defer p.close()
+	p := newProbe(s, c.cfg.Health)
+	defer p.asker.Close()
 	t := &taker{c: c, s: s, hold: lagHold{ret: c.cfg.Reads.LagReturn, settle: c.cfg.Reads.LagSettle}}
 	for {
 		sample := p.run(ctx)

@@ -18,6 +18,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/mysql"
 
 	"signalbox/config"
+	"signalbox/internal/ask"
 )
 
 // check is how a listed server's health is found out. Servers of several
@@ -104,8 +105,12 @@ func (t tally) verdict(err error) Verdict {
 // prober carries one check out, again and again, over what it keeps open.
 type prober struct {
 	check check
-	conn  *client.Conn
-	nc    net.Conn
+	asker ask.Asker // of type mysql
+}
+
+func newProber(c check) *prober {
+	return &prober{check: c, asker: ask.Asker{Network: "tcp", Address: c.to.String(), User: c.cfg.User, Password: c.cfg.Password.Reveal(),
+		Program: "signalbox check"}}
 }
 
 // run is one result within the check's timeout.
@@ -184,65 +189,29 @@ func (p *prober) command(ctx context.Context) error {
 }
 
 // mysql logs in, or uses the connection it has, and asks.
-func (p *prober) mysql(ctx context.Context) (err error) {
-	defer func() {
-		if r := recover(); r != nil { // the library slices what a server sends unguarded
-			err = fmt.Errorf("no MySQL: %v", r)
-		}
+func (p *prober) mysql(ctx context.Context) error {
+	return plain(p.asker.Do(ctx, func(c *client.Conn) error {
+		r, err := c.Execute(p.check.cfg.Query)
 		if err != nil {
-			p.close()
+			return err
 		}
-	}()
-	if p.conn == nil {
-		if err := p.connect(ctx); err != nil {
-			return plain(err)
+		defer r.Close()
+		if !r.HasResultset() || r.RowNumber() == 0 {
+			return errors.New("the check's query gives no row")
 		}
-	}
-	t, _ := ctx.Deadline()
-	_ = p.nc.SetDeadline(t)
-	stop := context.AfterFunc(ctx, func() { _ = p.nc.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	r, err := p.conn.Execute(p.check.cfg.Query)
-	if err != nil {
-		return plain(err)
-	}
-	defer r.Close()
-	if !r.HasResultset() || r.RowNumber() == 0 {
-		return errors.New("the check's query gives no row")
-	}
-	if v, err := r.GetString(0, 0); err != nil || v == "" || v == "0" {
-		return fmt.Errorf("the check's query gives %q", v)
-	}
-	return nil
-}
-
-func (p *prober) connect(ctx context.Context) error {
-	dialer := func(ctx context.Context, network, address string) (net.Conn, error) {
-		var d net.Dialer
-		nc, err := d.DialContext(ctx, network, address)
-		if err == nil {
-			t, _ := ctx.Deadline()
-			_ = nc.SetDeadline(t)
-			p.nc = nc
+		if v := ask.Cell(r.Resultset, 0); v == "" || v == "0" {
+			return fmt.Errorf("the check's query gives %q", v)
 		}
-		return nc, err
-	}
-	c, err := client.ConnectWithDialer(ctx, "tcp", p.check.to.String(), p.check.cfg.User, p.check.cfg.Password.Reveal(), "", dialer,
-		func(c *client.Conn) error {
-			c.SetAttributes(map[string]string{"program_name": "signalbox check"})
-			return nil
-		})
-	p.conn = c
-	if err != nil {
-		p.conn = nil
-	}
-	return err
+		return nil
+	}))
 }
 
 // plain shortens the library's errors, which carry a stack.
 func plain(err error) error {
 	var my *mysql.MyError
 	switch {
+	case err == nil:
+		return nil
 	case errors.As(err, &my) && my.Code == 1045:
 		return errors.New("the check's account is refused: create it on the server, or set check.user")
 	case errors.As(err, &my):
@@ -252,16 +221,4 @@ func plain(err error) error {
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	return errors.New(text)
-}
-
-// close says goodbye, so that the server counts no aborted connection.
-func (p *prober) close() {
-	if p.conn != nil {
-		_ = p.nc.SetDeadline(time.Now().Add(100 * time.Millisecond))
-		_ = p.conn.Quit()
-	}
-	if p.nc != nil {
-		_ = p.nc.Close()
-	}
-	p.conn, p.nc = nil, nil
 }

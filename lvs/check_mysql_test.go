@@ -37,7 +37,7 @@ func TestMySQLCheck(t *testing.T) {
 		p := proberFor("mysql", at, func(c *config.LVSCheck) {
 			c.User, c.Password, c.Query, c.Timeout = sandbox.AppUser, config.Secret(password), query, 30*time.Second
 		})
-		defer p.close()
+		defer p.asker.Close()
 		err := p.run(t.Context())
 		if err == nil {
 			err = p.run(t.Context()) // over the same connection

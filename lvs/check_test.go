@@ -23,7 +23,7 @@ func proberFor(kind, to string, change func(*config.LVSCheck)) *prober {
 	if change != nil {
 		change(&c.cfg)
 	}
-	return &prober{check: c}
+	return newProber(c)
 }
 
 // closedPort is an address where nothing listens.
@@ -115,7 +115,7 @@ func TestMySQLCheckOfSomethingElse(t *testing.T) {
 		}
 	}()
 	p := proberFor("mysql", ln.Addr().String(), nil)
-	defer p.close()
+	defer p.asker.Close()
 	if err := p.run(t.Context()); err == nil || strings.Contains(err.Error(), "\n") {
 		t.Errorf("%v", err)
 	}

@@ -77,8 +77,8 @@ func anyOf(addrs []net.Addr, wanted map[netip.Addr]bool) bool {
 
 // check carries one check out, faster while its server is needed.
 func (h *health) check(ctx context.Context, c check) {
-	p := &prober{check: c}
-	defer p.close()
+	p := newProber(c)
+	defer p.asker.Close()
 	var t tally
 	for {
 		err := p.run(ctx)
