@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,14 +59,14 @@ func numbered(list []string, n uint32) string {
 }
 
 // netlinkReader reads DRBD through generic netlink, without a privilege. What
-// the events group pushes is brought into the last dump, and believed while
-// /proc/drbd says the same; every redump, and whenever they differ or a push may
-// be missing, the whole state is dumped anew. A dump waits for a lock of the
+// the events group pushes is brought into the last dump (mirror), and believed
+// while /proc/drbd says the same; every redump, and whenever they differ or a push
+// may be missing, the whole state is dumped anew. A dump waits for a lock of the
 // kernel's that a command holds, so it has a goroutine of its own, and pushes are
 // told meanwhile.
 type netlinkReader struct {
 	version string
-	disks   []string
+	mirror  mirror
 	family  genetlink.Family
 	dump    *genetlink.Conn // only dumps uses it
 	events  *genetlink.Conn
@@ -78,15 +77,10 @@ type netlinkReader struct {
 	broken  atomic.Pointer[error]
 	done    sync.WaitGroup
 
-	mu     sync.Mutex // guards what follows; the models are only changed by read
-	queue  []genetlink.Message
-	lost   bool   // pushes that are not in queue
-	count  uint64 // of pushes
-	base   model  // the last dump during which nothing was pushed
-	dumped time.Time
-	last   dumpResult    // the last dump
-	began  uint64        // counts dumps
-	ended  chan struct{} // closed when one ends
+	mu    sync.Mutex // guards what follows
+	last  dumpResult
+	began uint64        // counts dumps
+	ended chan struct{} // closed when one ends
 }
 
 // dumpResult is what a dump brought.
@@ -101,9 +95,6 @@ const (
 	// unless it is carrying out a command: both need its netlink lock.
 	dumpTimeout = 500 * time.Millisecond
 	redump      = time.Second
-	// believe is how long after a dump pushes are believed without another.
-	believe    = 5 * time.Second
-	mostQueued = 256 // messages
 )
 
 func openNetlink(procPath string) (_ *netlinkReader, err error) {
@@ -112,8 +103,8 @@ func openNetlink(procPath string) (_ *netlinkReader, err error) {
 	if r.version, err = moduleVersion(procPath); err != nil {
 		return nil, err
 	}
-	if r.disks = diskNumbers8; r.version[0] == '9' {
-		r.disks = diskNumbers9
+	if r.mirror.disks = diskNumbers8; r.version[0] == '9' {
+		r.mirror.disks = diskNumbers9
 	}
 	defer func() {
 		if err != nil {
@@ -174,19 +165,9 @@ func (r *netlinkReader) listen() {
 		} else {
 			failures = 0
 		}
-		messages = slices.DeleteFunc(messages, func(m genetlink.Message) bool { return !aboutState(m.Header.Command) })
-		if err == nil && len(messages) == 0 {
-			continue
+		if r.mirror.push(messages, err != nil) {
+			r.signal()
 		}
-		r.mu.Lock()
-		r.count++
-		if r.lost = r.lost || err != nil || len(r.queue)+len(messages) > mostQueued; r.lost {
-			r.queue = nil
-		} else {
-			r.queue = append(r.queue, messages...)
-		}
-		r.mu.Unlock()
-		r.signal()
 	}
 }
 
@@ -226,11 +207,11 @@ func (r *netlinkReader) read() (*State, error) {
 // dump is needed. It waits for no lock of the kernel's: a role is known while
 // the command that changes it still runs.
 func (r *netlinkReader) pushedState() *State {
-	base := r.applied()
-	if base == nil {
+	m := r.mirror.model(time.Now())
+	if m == nil {
 		return nil
 	}
-	s, err := base.state(r.version)
+	s, err := m.state(r.version)
 	if err != nil {
 		return nil
 	}
@@ -239,24 +220,6 @@ func (r *netlinkReader) pushedState() *State {
 		return nil
 	}
 	return s
-}
-
-// applied is the last dump with the pushes since, nil without a good one.
-func (r *netlinkReader) applied() model {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.base == nil || r.lost || time.Since(r.dumped) > believe {
-		r.base = nil
-		return nil
-	}
-	for i := range r.queue {
-		if r.base.message(r.queue[i].Header.Command, r.queue[i].Data, r.disks) != nil {
-			r.base = nil
-			return nil
-		}
-	}
-	r.queue = nil
-	return r.base
 }
 
 // ask has a dump made; one that is being made already does not count.
@@ -313,17 +276,15 @@ func (r *netlinkReader) dumps() {
 		}
 		r.mu.Lock()
 		r.began++
-		number, count := r.began, r.count
+		number := r.began
 		r.mu.Unlock()
+		begun := r.mirror.begin()
 		m, err := r.dumpState()
-		r.mu.Lock()
-		r.last = dumpResult{number, m, err}
-		switch quiet := r.count == count; {
-		case err == nil && quiet:
-			r.base, r.dumped, r.queue, r.lost = m, time.Now(), nil, false
-		case err == nil: // what was pushed meanwhile may be in it or not
+		if err == nil && !r.mirror.end(m, begun, time.Now()) {
 			r.ask()
 		}
+		r.mu.Lock()
+		r.last = dumpResult{number, m, err}
 		close(r.ended)
 		r.ended = make(chan struct{})
 		r.mu.Unlock()
@@ -363,7 +324,7 @@ func (r *netlinkReader) dumpState() (m model, err error) {
 			if messages[i].Header.Command == genlInitialStateDone {
 				return m, nil
 			}
-			if err := m.message(messages[i].Header.Command, messages[i].Data, r.disks); err != nil {
+			if err := m.message(messages[i].Header.Command, messages[i].Data, r.mirror.disks); err != nil {
 				return nil, err
 			}
 		}
