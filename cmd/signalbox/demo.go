@@ -292,7 +292,8 @@ The cluster stays up. Try, in another terminal:
   mariadb -h %s -P %s -u %s -p%s %s
   curl -s http://%s/metrics | grep ^signalbox
   http://%s/ in a browser: who is Primary and why
-Here: s + Enter switches over, b makes a split brain, h heals it, Ctrl-C ends.
+Here: s + Enter switches over, b makes a split brain, f freezes the Primary's I/O, h heals
+either, Ctrl-C ends.
 While statements run, the share of reads and the lag are shown every two seconds.`,
 		host, port, sandbox.AppUser, sandbox.AppPassword, sandbox.Schema, d.cluster.Admin(), d.cluster.Admin())
 	keys := make(chan string)
@@ -362,6 +363,8 @@ func (d *demo) key(ctx context.Context, k string) error {
 		return err
 	case "b":
 		d.cluster.SplitBrain()
+	case "f":
+		d.cluster.Freeze()
 	case "h":
 		d.cluster.Heal()
 	}

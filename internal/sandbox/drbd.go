@@ -154,7 +154,13 @@ func (c *Cluster) SplitBrain() {
 	}
 }
 
-// Heal ends a SplitBrain in favour of the active node.
+// Freeze makes DRBD on the active node say that its I/O is suspended. The
+// database there does not notice: the DRBD is a stand-in.
+func (c *Cluster) Freeze() {
+	c.mustSet(c.Active(), "Connected ro:Primary/Secondary ds:UpToDate/UpToDate C s-----")
+}
+
+// Heal ends a SplitBrain in favour of the active node, and a Freeze.
 func (c *Cluster) Heal() {
 	if c.Active() == "db2" {
 		c.roles("Secondary", "Primary")

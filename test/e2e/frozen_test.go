@@ -1,27 +1,17 @@
 package e2e
 
 import (
-	"context"
 	"database/sql"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
 )
 
-// freeze makes DRBD on db1, the Primary, say that its I/O is suspended.
+// freeze freezes the Primary's I/O and waits until the proxy knows.
 func (f *front) freeze(t *testing.T) {
 	t.Helper()
-	if err := f.SetDRBD("db1", "Connected ro:Primary/Secondary ds:UpToDate/UpToDate C s-----"); err != nil {
-		t.Fatal(err)
-	}
-	f.await(t, func(ctx context.Context) error {
-		s, err := f.status(ctx)
-		if err == nil && s.Authority.Reason != "io-suspended" {
-			err = fmt.Errorf("the authority is %+v", s.Authority)
-		}
-		return err
-	})
+	f.Freeze()
+	f.awaitAuthority(t, "io-suspended")
 }
 
 // A Primary whose I/O is frozen for a while costs nobody anything: sessions keep

@@ -4,13 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -258,19 +256,10 @@ func (f *front) awaitAuthority(t *testing.T, reason string) {
 func (f *front) awaitWaiting(t *testing.T, n int) {
 	t.Helper()
 	f.await(t, func(ctx context.Context) error {
-		req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+f.Admin()+"/status", nil)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return err
+		s, err := f.status(ctx)
+		if err == nil && s.Waiting != n {
+			err = fmt.Errorf("%d statements wait, not %d", s.Waiting, n)
 		}
-		defer resp.Body.Close()
-		text := new(strings.Builder)
-		if _, err := io.Copy(text, resp.Body); err != nil {
-			return err
-		}
-		if !strings.Contains(text.String(), fmt.Sprintf(`"waiting": %d`, n)) {
-			return fmt.Errorf("not %d statements wait", n)
-		}
-		return nil
+		return err
 	})
 }
