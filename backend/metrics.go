@@ -8,6 +8,7 @@ var (
 	descReadOnly = prometheus.NewDesc("signalbox_server_read_only", "1 when the server has read_only set.", []string{"server"}, nil)
 	descLatency  = prometheus.NewDesc("signalbox_server_probe_seconds", "Time that the last probe took.", []string{"server"}, nil)
 	descWriter   = prometheus.NewDesc("signalbox_writer", "1 for the server that may take writes.", []string{"server"}, nil)
+	descPaused   = prometheus.NewDesc("signalbox_writer_paused", "1 for the writer whose I/O is frozen: it keeps its connections, and statements wait.", []string{"server"}, nil)
 	descEpoch    = prometheus.NewDesc("signalbox_writer_epoch", "Epoch of the last writer.", nil, nil)
 	descVerdict  = prometheus.NewDesc("signalbox_authority", "1 for the decision and reason in force.", []string{"decision", "reason"}, nil)
 	descSource   = prometheus.NewDesc("signalbox_drbd_source", "1 for the source in use of each node's DRBD state.", []string{"server", "source"}, nil)
@@ -35,7 +36,7 @@ func (c *Cluster) register(reg prometheus.Registerer) {
 
 // Describe is prometheus.Collector's.
 func (c *Cluster) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descUp, descLag, descReadOnly, descLatency, descWriter, descEpoch, descVerdict, descSource, descAgent, descAgentOff, descCut, descSwitches,
+	for _, d := range []*prometheus.Desc{descUp, descLag, descReadOnly, descLatency, descWriter, descPaused, descEpoch, descVerdict, descSource, descAgent, descAgentOff, descCut, descSwitches,
 		descHeld, descRunning, descAnswer, descConns, descFree, descMode, descTraffic, descOwnFault} {
 		ch <- d
 	}
@@ -53,6 +54,7 @@ func (c *Cluster) Collect(ch chan<- prometheus.Metric) {
 		gauge(descReadOnly, number(st.ReadOnly), st.Server.Name)
 		gauge(descLatency, st.Latency.Seconds(), st.Server.Name)
 		gauge(descWriter, number(w.Server == st.Server), st.Server.Name)
+		gauge(descPaused, number(w.Paused == st.Server), st.Server.Name)
 		if st.LagKnown {
 			gauge(descLag, st.Lag.Seconds(), st.Server.Name)
 			gauge(descHeld, st.LagHeld.Seconds(), st.Server.Name)

@@ -50,6 +50,9 @@ func TestFrozenPrimaryIsAPause(t *testing.T) {
 		}
 	})
 	f.awaitWaiting(t, 2)
+	if metrics := f.metrics(t); !strings.Contains(metrics, `signalbox_writer_paused{server="db1"} 1`) {
+		t.Error("the metrics do not show the pause")
+	}
 	reader := open()
 	var rows int
 	if err := reader.QueryRowContext(ctx, "SELECT COUNT(*) FROM fz").Scan(&rows); err != nil || rows != 0 {

@@ -144,8 +144,8 @@ func (f *front) relaxed(t *testing.T, servers ...string) {
 	}
 }
 
-// consistencyCounts is the metric that says how reads were made sure of.
-func (f *front) consistencyCounts(t *testing.T) string {
+// metrics are what Prometheus would get.
+func (f *front) metrics(t *testing.T) string {
 	t.Helper()
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", "http://"+f.Admin()+"/metrics", nil)
 	resp, err := http.DefaultClient.Do(req)
@@ -153,9 +153,19 @@ func (f *front) consistencyCounts(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	text, _ := io.ReadAll(resp.Body)
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// consistencyCounts is the metric that says how reads were made sure of.
+func (f *front) consistencyCounts(t *testing.T) string {
+	t.Helper()
+	text := f.metrics(t)
 	var list []string
-	for line := range strings.SplitSeq(string(text), "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if rest, ok := strings.CutPrefix(line, "signalbox_consistency_"); ok {
 			list = append(list, rest)
 		}
