@@ -30,7 +30,7 @@ type feed struct {
 
 	failure      string          // why the agent is not heard, as last seen
 	void         map[string]bool // fences that this proxy knows to be void
-	usingChanged chan struct{}   // closed when using changes
+	answerNow    chan struct{}   // closed when a ping should be sent at once
 }
 
 func newFeed(s *config.Server, a *config.Authority, kick func()) *feed {
@@ -69,6 +69,9 @@ func (f *feed) report(r *Report, at time.Time) {
 		f.serial++
 	}
 	f.set(Sample{State: r.State, Err: r.Err, Source: "agent, " + r.Source, At: at})
+	if r.Leaving && !f.leaving {
+		f.answer() // a ping from after this report, which the demotion waits for
+	}
 	f.database, f.leaving, f.boot, f.fences = r.Database, r.Leaving, r.Boot, r.Fences
 	f.mu.Unlock()
 	if changed {

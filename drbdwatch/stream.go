@@ -291,28 +291,32 @@ func (p *pinger) sentAt(r *Report) (time.Time, bool) {
 func (f *feed) use(using bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.using == using && f.usingChanged != nil {
-		return
+	if f.using != using {
+		f.using = using
+		f.answer()
 	}
-	f.using = using
-	if f.usingChanged != nil {
-		close(f.usingChanged)
-	}
-	f.usingChanged = make(chan struct{})
 }
 
-func (f *feed) used() (using bool, void []string, changed <-chan struct{}) {
+// answer has the agent pinged at once; the caller holds f.mu.
+func (f *feed) answer() {
+	if f.answerNow != nil {
+		close(f.answerNow)
+	}
+	f.answerNow = make(chan struct{})
+}
+
+func (f *feed) used() (using bool, void []string, now <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.usingChanged == nil {
-		f.usingChanged = make(chan struct{})
+	if f.answerNow == nil {
+		f.answerNow = make(chan struct{})
 	}
 	for _, e := range f.fences {
 		if f.void[e.ID] {
 			void = append(void, e.ID)
 		}
 	}
-	return f.using, void, f.usingChanged
+	return f.using, void, f.answerNow
 }
 
 // refute has the agent told that a fence is void.
