@@ -24,13 +24,15 @@ type feed struct {
 	counted  uint64     // serial in the round of samples that was counted last
 	database *Database  // what the agent says of its mysqld
 	leaving  bool       // its cluster manager is about to demote it
+	weighed  bool       // leaving, as the last decision had it
+	answered bool       // the agent was pinged after that
 	boot     string     // the agent's
 	fences   []Fence    // what it knows of other nodes
 	using    bool       // this proxy has connections that may write there
 
-	failure      string          // why the agent is not heard, as last seen
-	void         map[string]bool // fences that this proxy knows to be void
-	answerNow    chan struct{}   // closed when a ping should be sent at once
+	failure   string          // why the agent is not heard, as last seen
+	void      map[string]bool // fences that this proxy knows to be void
+	answerNow chan struct{}   // closed when a ping should be sent at once
 }
 
 func newFeed(s *config.Server, a *config.Authority, kick func()) *feed {
@@ -69,9 +71,6 @@ func (f *feed) report(r *Report, at time.Time) {
 		f.serial++
 	}
 	f.set(Sample{State: r.State, Err: r.Err, Source: "agent, " + r.Source, At: at})
-	if r.Leaving && !f.leaving {
-		f.answer() // a ping from after this report, which the demotion waits for
-	}
 	f.database, f.leaving, f.boot, f.fences = r.Database, r.Leaving, r.Boot, r.Fences
 	f.mu.Unlock()
 	if changed {
@@ -90,12 +89,24 @@ func (f *feed) fail(why string) {
 func (f *feed) view(now time.Time) View {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.weighed = f.leaving
 	v := View{Node: f.node, State: f.sample.State, Err: f.sample.Err, Age: now.Sub(f.sample.At), Fresh: f.fresh,
 		Heard: now.Sub(f.heard), Claimed: now.Sub(f.claimed), Minors: f.minors, Database: f.database, Leaving: f.leaving, Boot: f.boot}
 	if v.Err == "" && f.failure != "" && (v.State == nil || v.Age > v.Fresh) {
 		v.Err = f.failure
 	}
 	return v
+}
+
+// decided comes after a decision that had the view: an announced demotion waits
+// for a ping from after it.
+func (f *feed) decided() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.weighed && !f.answered {
+		f.answer()
+	}
+	f.answered = f.weighed
 }
 
 // newer tells whether there is a sample that no round has counted; count makes

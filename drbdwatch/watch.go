@@ -199,6 +199,9 @@ func (w *Watch) step(now time.Time) {
 		w.paused = time.Time{}
 	}
 	w.publish(before, next, now)
+	for _, n := range w.nodes {
+		n.decided()
+	}
 }
 
 // patient tells whether the pause under way, which begins now if there is none,

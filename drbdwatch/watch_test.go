@@ -250,3 +250,35 @@ func TestRunFollowsFiles(t *testing.T) {
 	cancel()
 	<-done
 }
+
+// The ping that an announced demotion waits for is sent once, after a decision
+// that knew of it: before, the proxy might still begin to write there.
+func TestDemotionIsAnsweredAfterTheDecision(t *testing.T) {
+	f := newFeed(&config.Server{Name: "a"}, &config.Authority{RemoteFresh: time.Second}, func() {})
+	answers := func(what string, want bool, do func()) {
+		t.Helper()
+		_, _, now := f.used()
+		do()
+		select {
+		case <-now:
+			if !want {
+				t.Fatalf("%s: the agent is pinged", what)
+			}
+		default:
+			if want {
+				t.Fatalf("%s: the agent is not pinged", what)
+			}
+		}
+	}
+	report := func(leaving bool) { f.report(&Report{Node: "a", Leaving: leaving}, time.Now()) }
+	decide := func() { f.view(time.Now()); f.decided() }
+	for range 2 {
+		answers("a decision without it", false, decide)
+		answers("the announcement", false, func() { f.view(time.Now()); report(true) })
+		answers("a decision on an older view", false, f.decided)
+		answers("the decision that knows of it", true, decide)
+		answers("the next", false, decide)
+		answers("what follows from it", true, func() { f.use(true); f.use(false) })
+		answers("its end", false, func() { report(false); decide() })
+	}
+}
