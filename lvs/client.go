@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"signalbox/internal/ask"
 )
 
 // Client is the Kernel behind signalbox lvs serve, for a process without
@@ -97,8 +99,7 @@ func (c *Client) ask(ctx context.Context, q request) (a answer, err error) {
 		end = limit
 	}
 	_ = c.conn.SetDeadline(end)
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer ask.Interrupt(ctx, c.conn)()
 	var line []byte
 	if err = json.NewEncoder(c.conn).Encode(q); err == nil {
 		line, err = readLine(c.in, maxMessage)

@@ -47,9 +47,24 @@ func (a *Asker) Do(ctx context.Context, questions func(*client.Conn) error) (err
 		}
 	}
 	a.bound(ctx)
-	stop := context.AfterFunc(ctx, func() { _ = a.nc.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer Interrupt(ctx, a.nc)()
 	return questions(a.conn)
+}
+
+// Interrupt has reads and writes on nc fail as soon as ctx ends, until the
+// function that it returns is called. After that nothing touches nc any more: it
+// may be closed, or get another deadline.
+func Interrupt(ctx context.Context, nc net.Conn) (over func()) {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		_ = nc.SetDeadline(time.Unix(1, 0))
+	})
+	return func() {
+		if !stop() {
+			<-done
+		}
+	}
 }
 
 func (a *Asker) connect(ctx context.Context) error {

@@ -87,8 +87,46 @@ func TestSilentServer(t *testing.T) {
 	defer close(quit)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if err := a.Do(ctx, none); err == nil || ctx.Err() == nil {
-		t.Errorf("%v", err)
+	if err := a.Do(ctx, none); err == nil || a.Connected() {
+		t.Errorf("%v, connected %v", err, a.Connected())
+	}
+}
+
+// ok is a server that greets and says OK to everything.
+func ok(nc net.Conn) {
+	// HandshakeV10 with mysql_native_password.
+	greeting := "\x0a8.0.0\x00\x01\x00\x00\x0012345678\x00\xff\xf7\x21\x02\x00\xff\x81\x15" + strings.Repeat("\x00", 10) +
+		"123456789012\x00mysql_native_password\x00"
+	_, err := nc.Write(append([]byte{byte(len(greeting)), 0, 0, 0}, greeting...))
+	packet := make([]byte, 1024)
+	for err == nil {
+		if _, err = io.ReadFull(nc, packet[:4]); err != nil {
+			break
+		}
+		if _, err = io.ReadFull(nc, packet[4:4+int(packet[0])]); err == nil {
+			_, err = nc.Write([]byte{7, 0, 0, packet[3] + 1, 0, 0, 0, 2, 0, 0, 0})
+		}
+	}
+}
+
+// Whenever the context ends, it does no harm, and none to the next Do.
+func TestContextEndsAtAnyMoment(t *testing.T) {
+	a := peer(t, ok)
+	ended := 0
+	for i := range 500 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i%100)*5*time.Microsecond)
+		if a.Do(ctx, func(c *client.Conn) error { return c.Ping() }) != nil {
+			ended++
+		}
+		cancel()
+		if i%10 == 9 {
+			if err := a.Do(t.Context(), func(c *client.Conn) error { return c.Ping() }); err != nil {
+				t.Fatalf("after %d: %v", i, err)
+			}
+		}
+	}
+	if ended == 0 {
+		t.Error("no context ended in time: nothing is proven")
 	}
 }
 
@@ -98,19 +136,7 @@ func TestConnectionIsKept(t *testing.T) {
 	connections := 0
 	a := peer(t, func(nc net.Conn) {
 		connections++
-		// A greeting (HandshakeV10) with mysql_native_password, then OK to everything.
-		greeting := "\x0a8.0.0\x00\x01\x00\x00\x0012345678\x00\xff\xf7\x21\x02\x00\xff\x81\x15" + strings.Repeat("\x00", 10) +
-			"123456789012\x00mysql_native_password\x00"
-		_, err := nc.Write(append([]byte{byte(len(greeting)), 0, 0, 0}, greeting...))
-		packet := make([]byte, 1024)
-		for err == nil {
-			if _, err = io.ReadFull(nc, packet[:4]); err != nil {
-				break
-			}
-			if _, err = io.ReadFull(nc, packet[4:4+int(packet[0])]); err == nil {
-				_, err = nc.Write([]byte{7, 0, 0, packet[3] + 1, 0, 0, 0, 2, 0, 0, 0})
-			}
-		}
+		ok(nc)
 	})
 	ping := func(c *client.Conn) error { return c.Ping() }
 	for range 3 {
