@@ -157,11 +157,15 @@ func (n *Node) Detach(ctx context.Context) error { return n.run(ctx, "drbdadm de
 func (n *Node) Attach(ctx context.Context) error { return n.run(ctx, "drbdadm attach mysql") }
 
 // ReplaceDisk gives the node an empty disk for its own, to be filled from the
-// peer. Unlike drbdadm invalidate, after which DRBD 8.4 was seen to hang under
-// writes, this stops nothing on a Primary.
+// peer at 1 MiB/s: in minutes, of which Restore makes seconds. Unlike drbdadm
+// invalidate, after which DRBD 8.4 was seen to hang under writes, this stops
+// nothing on a Primary.
 func (n *Node) ReplaceDisk(ctx context.Context) error {
-	return n.run(ctx, "drbdadm detach mysql && drbdadm create-md --force mysql && drbdadm attach mysql")
+	return n.run(ctx, "sed 's/"+resyncRate+"/resync-rate 1M/' "+n.lab.opts.Dir+"/drbd.conf >/etc/drbd.conf && "+emptyDisk)
 }
+
+// emptyDisk has the node forget what its disk is worth.
+const emptyDisk = "drbdadm detach mysql && drbdadm create-md --force mysql && drbdadm attach mysql"
 
 // SuspendIO freezes the device; ResumeIO lets it go on.
 func (n *Node) SuspendIO(ctx context.Context) error { return n.run(ctx, "drbdadm suspend-io mysql") }
@@ -177,15 +181,32 @@ func (n *Node) Invalidate(ctx context.Context) error { return n.run(ctx, "drbdad
 func (n *Node) Verify(ctx context.Context) error { return n.run(ctx, "drbdadm verify mysql") }
 
 // Fencing sets the fencing policy on both nodes, and the exit code with which
-// the fence handler answers (drbd.conf(5), fence-peer).
+// the fence handler answers (drbd.conf(5), fence-peer). drbdadm adjust would
+// connect too what is not, and drbdadm disk-options leaves fencing out.
 func (l *Lab) Fencing(ctx context.Context, policy string, exit int) error {
 	if err := os.WriteFile(filepath.Join(l.opts.Dir, "drbd.conf"), []byte(resource(policy)), 0o644); err != nil {
 		return err
 	}
 	return l.both(func(n *Node) error {
-		return n.run(ctx, fmt.Sprintf("cat %s/drbd.conf >/etc/drbd.conf && echo %d >/run/fence-exit && drbdadm adjust mysql", l.opts.Dir, exit))
+		return n.run(ctx, fmt.Sprintf("cat %s/drbd.conf >/etc/drbd.conf && echo %d >/run/fence-exit && "+
+			"{ grep -q ds:Diskless /proc/drbd || drbdsetup disk-options 0 --set-defaults --fencing=%s --%s --c-plan-ahead=0 --c-min-rate=40M; }",
+			l.opts.Dir, exit, policy, strings.Replace(resyncRate, " ", "=", 1)))
 	})
 }
+
+// settle ends what runs on the device, and makes the node a Secondary that is
+// connected to nobody. The database goes before the address, so that replicas
+// hear of it.
+const settle = `end=$(($(date +%s) + 30))
+within() { until "$@"; do [ "$(date +%s)" -lt $end ] || { echo "not in 30 s: $*"; cat /proc/drbd; exit 1; }; sleep 0.1; done; }
+unmounted() { drbdadm resume-io mysql 2>/dev/null; ! mountpoint -q /mnt/data || umount /mnt/data 2>/dev/null; }
+apart() { grep -q -e cs:StandAlone -e cs:Unconfigured /proc/drbd || { drbdadm disconnect --force mysql 2>/dev/null; false; }; }
+kill -9 "$(cat /run/mysqld/pid 2>/dev/null)" 2>/dev/null
+within unmounted
+ip addr del ` + Floating + `/24 dev vec1 2>/dev/null
+within apart
+within drbdadm secondary mysql
+! grep -q ds:Diskless /proc/drbd || drbdadm attach mysql`
 
 // Restore ends whatever was done to the pair, in favour of survivor's data, and
 // leaves survivor serving.
@@ -201,20 +222,24 @@ func (l *Lab) Restore(ctx context.Context, survivor *Node) error {
 			}
 		}
 	}
-	if err := l.both(func(n *Node) error { return n.run(ctx, "ip link set vec0 up && ip link set vec1 up") }); err != nil {
-		return err
-	}
 	if err := l.Fencing(ctx, "dont-care", 5); err != nil {
 		return err
 	}
-	settle := `drbdadm resume-io mysql 2>/dev/null
-ip addr del ` + Floating + `/24 dev vec1 2>/dev/null
-kill -9 "$(cat /run/mysqld/pid 2>/dev/null)" 2>/dev/null; i=0
-while mountpoint -q /mnt/data && ! umount /mnt/data && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.1; done
-i=0; while ! grep -q -e cs:StandAlone -e cs:Unconfigured /proc/drbd && [ $i -lt 100 ]; do drbdadm disconnect mysql 2>/dev/null; i=$((i+1)); sleep 0.1; done
-drbdadm secondary mysql
-grep -q ds:Diskless /proc/drbd && drbdadm attach mysql; true`
-	if err := l.both(func(n *Node) error { return n.run(ctx, settle) }); err != nil {
+	// As long as the two are apart neither can become the other's source.
+	err := l.both(func(n *Node) error {
+		if n.run(ctx, settle) == nil {
+			return nil
+		}
+		n.PowerCut() // something hangs in its kernel
+		if err := n.Boot(ctx); err != nil {
+			return err
+		}
+		return n.run(ctx, settle)
+	})
+	if err != nil {
+		return err
+	}
+	if err := l.both(func(n *Node) error { return n.run(ctx, "ip link set vec0 up && ip link set vec1 up") }); err != nil {
 		return err
 	}
 	if err := survivor.run(ctx, "drbdadm primary --force mysql && drbdadm connect mysql"); err != nil {
@@ -223,13 +248,36 @@ grep -q ds:Diskless /proc/drbd && drbdadm attach mysql; true`
 	if err := victim.run(ctx, "drbdadm connect --discard-my-data mysql"); err != nil {
 		return err
 	}
-	if err := survivor.until(ctx, "cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate"); err != nil {
+	if err := survivor.rejoined(ctx, victim); err != nil {
 		return err
 	}
 	if err := survivor.Serve(ctx); err != nil {
 		return err
 	}
 	return survivor.TakeAddress(ctx)
+}
+
+// rejoined waits until both disks are good. When survivor, the Primary, refuses
+// victim's data because they are newer than its own, victim gets an empty disk.
+func (n *Node) rejoined(ctx context.Context, victim *Node) error {
+	const good = "cs:Connected ro:Primary/Secondary ds:UpToDate/UpToDate"
+	return condition(ctx, n.Name+" to show "+good, func() error {
+		proc, err := n.Proc(ctx)
+		switch {
+		case err != nil:
+			return err
+		case strings.Contains(proc, good):
+			return nil
+		case strings.Contains(proc, "cs:StandAlone"):
+			if err := victim.run(ctx, "drbdadm disconnect --force mysql; "+emptyDisk+" && drbdadm connect mysql"); err != nil {
+				return err
+			}
+			if err := n.run(ctx, "drbdadm connect mysql"); err != nil {
+				return err
+			}
+		}
+		return errors.New(proc)
+	})
 }
 
 // Off tells whether the guest does not run.

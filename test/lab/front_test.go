@@ -36,6 +36,7 @@ type front struct {
 	log     string // the proxy's, JSON
 	cmd     *exec.Cmd
 	replica *sandbox.Replica
+	broken  string // the test after which nothing is as it should be
 }
 
 var theFront struct {
@@ -55,22 +56,102 @@ func before(t *testing.T) *front {
 		t.Fatalf("the proxy did not start: %v", theFront.err)
 	}
 	f := theFront.front
-	t.Cleanup(func() {
-		if !t.Failed() {
-			return
-		}
-		for _, n := range f.Nodes {
-			proc, _ := n.Proc(context.Background())
-			log, _ := n.Run(context.Background(), "tail -n 30 /run/agent.log; dmesg | tail -n 25; tail -n 10 /run/mariadbd.log")
-			t.Logf("%s:\n%s\n%s", n.Name, proc, log)
-		}
-		text, _ := os.ReadFile(f.log)
-		t.Logf("proxy:\n%s", text[max(0, len(text)-12000):])
-	})
-	if err := f.awaitReason(t.Context(), "healthy"); err != nil {
-		t.Fatal(err)
+	if f.broken != "" {
+		t.Fatalf("%s left the lab broken", f.broken)
 	}
+	begin := time.Now()
+	t.Cleanup(func() {
+		if t.Failed() {
+			f.explain(t, begin)
+		}
+	})
+	must(t, f.awaitReason(t.Context(), "healthy"))
+	must(t, f.replicaServes(t.Context()))
 	return f
+}
+
+// explain prints, briefly, what there is to know of a failure.
+func (f *front) explain(t *testing.T, begin time.Time) {
+	for _, n := range f.Nodes {
+		proc, _ := n.Proc(context.Background())
+		log, _ := n.Run(context.Background(), "sed -n 's/.*T\\([0-9:.]*\\).*\\(state\\|action\\)=/\\1 /p' /run/agent.log | tail -n 15; dmesg | tail -n 12; tail -n 4 /run/mariadbd.log")
+		t.Logf("%s:\n%s\n%s", n.Name, proc, log)
+	}
+	text, _ := os.ReadFile(f.log)
+	var list []string
+	for _, line := range strings.Split(string(text), "\n") {
+		var e struct {
+			Time                                     time.Time
+			Msg, Writer, Reason, Event, Server, What string
+		}
+		if json.Unmarshal([]byte(line), &e) != nil || e.Time.Before(begin) {
+			continue
+		}
+		switch e.Msg {
+		case "authority":
+			list = append(list, fmt.Sprintf("%s writer %q: %s", e.Time.Format("05.000"), e.Writer, e.Reason))
+		case "server":
+			list = append(list, fmt.Sprintf("%s %s %s: %s", e.Time.Format("05.000"), e.Server, e.Event, e.What))
+		}
+	}
+	t.Logf("proxy since %s:\n%s", begin.Format("15:04:05"), strings.Join(list[max(0, len(list)-40):], "\n"))
+	status, err := f.status(context.Background())
+	t.Logf("status: %+v %v", status, err)
+	var position string
+	err = f.replica.Query(context.Background(), "SELECT CONCAT(@@gtid_slave_pos, ' ', (SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'SLAVE_RUNNING'))", &position)
+	t.Logf("replica: %s %v", position, err)
+}
+
+// replicaServes waits until the replica has all that the writer has, and serves
+// reads.
+func (f *front) replicaServes(ctx context.Context) error {
+	s, err := f.status(ctx)
+	if err != nil {
+		return err
+	}
+	var position string
+	for _, n := range f.Nodes {
+		if n.Name != s.Authority.Writer {
+			continue
+		}
+		db, err := n.Open()
+		if err != nil {
+			return err
+		}
+		err = db.QueryRowContext(ctx, "SELECT @@gtid_binlog_pos").Scan(&position)
+		_ = db.Close()
+		if err != nil {
+			return err
+		}
+	}
+	var late int
+	if err := f.replica.Query(ctx, fmt.Sprintf("SELECT MASTER_GTID_WAIT('%s', 60)", position), &late); err != nil {
+		return err
+	}
+	if late != 0 {
+		return fmt.Errorf("the replica has not come to %s in 60 s", position)
+	}
+	return condition(ctx, "the replica to serve", func() error { return f.read(ctx) })
+}
+
+// read reads as a client that has written nothing. It is an error when not the
+// replica answers.
+func (f *front) read(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	db, err := Open(endpoint)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var id int
+	if err := db.QueryRowContext(ctx, "SELECT @@server_id").Scan(&id); err != nil {
+		return fmt.Errorf("a read: %w", err)
+	}
+	if id != replicaID {
+		return fmt.Errorf("a read ran on server %d, not on the replica", id)
+	}
+	return nil
 }
 
 // agentConfig is the agent's file of a node. A named source that pushes polls
@@ -245,6 +326,7 @@ func (f *front) restore(t *testing.T, survivor *Node) {
 		err = f.awaitReason(ctx, "healthy")
 	}
 	if err != nil {
+		f.broken = t.Name()
 		t.Fatalf("the lab could not be restored: %v", err)
 	}
 }

@@ -167,6 +167,8 @@ func writeDisks(ctx context.Context, o Options) error {
 
 func disk(dir string, node int) string { return filepath.Join(dir, fmt.Sprintf("disk%d", node)) }
 
+const resyncRate = "resync-rate 40M"
+
 // resource is drbd.conf. The timers are shorter than DRBD's defaults, so that a
 // lost peer is noticed in about two seconds rather than ten.
 func resource(fencing string) string {
@@ -175,8 +177,8 @@ resource mysql {
   device /dev/drbd0;
   disk /dev/ubdb;
   meta-disk internal;
-  net { protocol C; cram-hmac-alg sha1; shared-secret lab; verify-alg sha1; timeout 15; ping-int 1; ping-timeout 5; connect-int 1; }
-  disk { resync-rate 40M; c-plan-ahead 0; c-min-rate 40M; fencing %s; }
+  net { protocol C; cram-hmac-alg sha1; shared-secret lab; verify-alg sha1; timeout 30; ping-int 1; ping-timeout 15; connect-int 1; }
+  disk { `+resyncRate+`; c-plan-ahead 0; c-min-rate 40M; fencing %s; }
   on db1 { address %s1:7789; }
   on db2 { address %s2:7789; }
 }
