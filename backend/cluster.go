@@ -29,6 +29,7 @@ type Cluster struct {
 	changed chan struct{}
 	healths []*health // by server index
 	beats   beats
+	history history
 
 	failures, changes *prometheus.CounterVec
 }

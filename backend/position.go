@@ -251,6 +251,35 @@ func (p *Position) Ahead(w *Position) bool {
 	return false
 }
 
+// Trails reports whether p has not come as far as w in something of which both
+// know. Holes do not count, only the highest number of each domain or server, nor
+// does what only one of the two knows of, such as a domain that a replica is told
+// to ignore. It allocates nothing.
+func (p *Position) Trails(w *Position) bool {
+	for i := range p.domains {
+		for k := range w.domains {
+			if p.domains[i].id == w.domains[k].id && p.domains[i].seq < w.domains[k].seq {
+				return true
+			}
+		}
+	}
+	for i := range p.sources {
+		for k := range w.sources {
+			if p.sources[i].id == w.sources[k].id && p.sources[i].highest() < w.sources[k].highest() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (s *source) highest() uint64 {
+	if len(s.intervals) == 0 {
+		return 0
+	}
+	return s.intervals[len(s.intervals)-1].last
+}
+
 // Raise adds what a server reported about a write, in place: p must share nothing
 // with another Position. Text in the form that p already has costs no
 // allocation.

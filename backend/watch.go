@@ -122,6 +122,9 @@ func (t *taker) settle(sample *sample) (st *Status, strict bool) {
 		t.lag(&sample.status, now)
 	} else if sample.ok {
 		c.beats.note(now, sample.status.beat)
+		if w := c.gate.Current(); w.Server == s {
+			c.history.note(w.Epoch, &sample.status.Position, sample.status.asked+sample.status.answered)
+		}
 	}
 	c.change(func(next *Snapshot) {
 		st = &next.Servers[s.Index]
@@ -165,6 +168,7 @@ func (t *taker) lag(st *Status, now time.Duration) {
 	if !st.LagKnown {
 		return
 	}
+	st.Lag = max(st.Lag, c.history.behind(&st.Position, st.asked))
 	before, bound := t.hold.held, c.cfg.Reads.MaxLag
 	st.LagHeld = t.hold.take(now, st.Lag)
 	if bound > 0 && (before > bound) != (st.LagHeld > bound) {

@@ -134,6 +134,10 @@ func (c *Cluster) Delay(replica string, d time.Duration) {
 	}
 }
 
+// LoseLog has replicas get nothing of what the active node sends, and not notice:
+// their connections to it stay open.
+func (c *Cluster) LoseLog(on bool) { c.floating.lose(on) }
+
 // address is where the proxy reaches a replica.
 func (c *Cluster) address(replica int) string {
 	if c.options.Distant {

@@ -79,6 +79,36 @@ func TestLagByHeartbeat(t *testing.T) {
 	}
 }
 
+// A replica with a dead connection to the primary says that it is 0 s behind
+// until its slave_net_timeout is over, here an hour. The proxy knows better.
+func TestReplicaThatThinksItIsUpToDate(t *testing.T) {
+	cluster := startBalanced(t, sandbox.Options{})
+	for _, r := range []string{"r1", "r2"} {
+		if err := cluster.Exec(t.Context(), r, "SET GLOBAL slave_net_timeout = 3600", "STOP REPLICA", "START REPLICA"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := proxyFor(t, cluster, "", "reads: {max_lag: 2s, lag_settle: 1s}\n")
+	b.untilUp(t, "r1", true)
+	b.untilUp(t, "r2", true)
+	primary := cluster.Port(cluster.Active())
+	cluster.LoseLog(true)
+	// Nothing is written: nothing is missed.
+	wait(t, 3*time.Second)
+	if got := b.portOf(t, "SELECT @@port"); got == primary {
+		t.Error("replicas that miss nothing are not read")
+	}
+	if _, err := b.db.ExecContext(t.Context(), "UPDATE b SET v = 2 WHERE id = 1"); err != nil {
+		t.Fatal(err)
+	}
+	b.until(t, "both are known to be behind", func(*statusOf) bool { return b.count(t, "lag", "r1")+b.count(t, "lag", "r2") == 2 })
+	if got := b.portOf(t, "/* signalbox: consistency=eventual */ SELECT @@port"); got != primary {
+		t.Error("a replica was read that misses what is 2 s old")
+	}
+	cluster.LoseLog(false)
+	b.until(t, "both are read again", func(*statusOf) bool { return b.count(t, "lag", "r1")+b.count(t, "lag", "r2") == 4 })
+}
+
 func (b *balanced) portOf(t *testing.T, statement string) (port int) {
 	t.Helper()
 	if err := b.db.QueryRowContext(t.Context(), statement).Scan(&port); err != nil {
