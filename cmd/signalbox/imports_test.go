@@ -11,7 +11,8 @@ func TestImportsGoOneWay(t *testing.T) {
 	allowed := map[string]string{
 		"config": "", "internal/wire": "", "internal/durable": "", "internal/ask": "", "drbdwatch": "config internal/durable", "router": "config",
 		"backend": "config drbdwatch internal/ask internal/durable",
-		"proxy":   "config backend router internal/wire", "lvs": "config backend drbdwatch internal/ask internal/durable", "admin": "drbdwatch", "internal/sandbox": "", "agent": "config drbdwatch internal/ask internal/durable",
+		"proxy":   "config backend router internal/wire", "lvs": "config backend drbdwatch internal/ask internal/durable", "admin": "drbdwatch", "agent": "config drbdwatch internal/ask internal/durable",
+		"internal/poll": "", "internal/child": "internal/poll", "internal/sandbox": "internal/child",
 	}
 	for name, may := range allowed {
 		out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, "signalbox/"+name).Output()

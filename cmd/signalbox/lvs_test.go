@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 
 	"signalbox/admin"
 	"signalbox/config"
+	"signalbox/internal/poll"
 	"signalbox/lvs"
 )
 
@@ -59,8 +61,14 @@ func TestLVSCommands(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
 	defer func() { cancel(); <-done }()
-	for end := time.Now().Add(30 * time.Second); r.Status().Compared.IsZero() && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
+	err = poll.Until(t.Context(), 30*time.Second, func(context.Context) error {
+		if r.Status().Compared.IsZero() {
+			return errors.New("the reconciler has not looked at the table")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	srv := httptest.NewServer(admin.New(admin.Sources{Status: func() admin.Status { return admin.Status{} }, LVS: lvsAPI(r)}, prometheus.NewRegistry()))
 	defer srv.Close()

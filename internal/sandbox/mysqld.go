@@ -10,14 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	my "github.com/go-sql-driver/mysql"
+
+	"signalbox/internal/child"
 )
 
 // program is the server program: MariaDB's or MySQL's.
@@ -88,8 +87,8 @@ type instance struct {
 	data string
 	port int
 	args []string
-	cmd  *exec.Cmd
-	gone chan struct{} // closed when the process has ended
+
+	process *child.Process // nil before the first start
 }
 
 func (i *instance) socket() string     { return filepath.Join(i.dir, i.name+".sock") }
@@ -113,64 +112,25 @@ func (i *instance) start(ctx context.Context) error {
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root")
 	}
-	i.cmd = exec.Command(i.prog.path, append(args, i.args...)...)
-	i.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	var early bytes.Buffer
-	i.cmd.Stderr, i.cmd.Stdout = &early, &early
-	if err := launch(i.cmd); err != nil {
-		return fmt.Errorf("start %s: %w", i.name, err)
+	var err error
+	i.process, err = child.Start(i.name, filepath.Join(i.dir, i.name+".out"), exec.Command(i.prog.path, append(args, i.args...)...))
+	if err != nil {
+		return err
 	}
-	i.gone = make(chan struct{})
-	go func(cmd *exec.Cmd, gone chan struct{}) { _ = cmd.Wait(); close(gone) }(i.cmd, i.gone)
-	return i.wait(ctx, &early)
-}
-
-// launcher starts every child from one thread that never ends: Pdeathsig is
-// sent when the thread that started the child ends, not the process.
-var launcher = sync.OnceValue(func() chan func() {
-	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
-	return work
-})
-
-func launch(cmd *exec.Cmd) error {
-	result := make(chan error)
-	launcher() <- func() { result <- cmd.Start() }
-	return <-result
-}
-
-// startPatience is how long a server may take to answer after its start.
-const startPatience = 60 * time.Second
-
-func (i *instance) wait(ctx context.Context, early *bytes.Buffer) error {
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
-	defer cancel()
 	db, err := i.root()
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if err = db.PingContext(ctx); err == nil {
-			return nil
-		}
-		select {
-		case <-i.gone:
-			return fmt.Errorf("%s ended at its start: %s %s", i.name, strings.TrimSpace(early.String()), tail(i.errorLog()))
-		case <-ctx.Done():
-			i.kill()
-			return fmt.Errorf("%s does not answer: %w; %s", i.name, err, tail(i.errorLog()))
-		case <-tick.C:
-		}
+	if err := i.process.Await(ctx, startPatience, db.PingContext); err != nil {
+		i.kill()
+		return fmt.Errorf("%w %s", err, tail(i.errorLog()))
 	}
+	return nil
 }
+
+// startPatience is how long a server may take to answer after its start.
+const startPatience = 60 * time.Second
 
 // tail is the end of a log, for an error.
 func tail(path string) string {
@@ -215,37 +175,18 @@ func (i *instance) do(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-func (i *instance) running() bool {
-	if i.cmd == nil {
-		return false
-	}
-	select {
-	case <-i.gone:
-		return false
-	default:
-		return true
-	}
-}
+func (i *instance) running() bool { return i.process.Running() }
 
 // stop ends the server orderly, and by force when it takes too long.
 func (i *instance) stop() {
-	if !i.running() {
-		return
-	}
-	_ = i.cmd.Process.Signal(syscall.SIGCONT)
-	_ = i.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-i.gone:
-	case <-time.After(30 * time.Second):
-		slog.Warn("sandbox server does not stop, killing it", "server", i.name)
-		i.kill()
+	if i.running() && !i.process.Stop(30*time.Second) {
+		slog.Warn("sandbox server did not stop and was killed", "server", i.name)
 	}
 }
 
 func (i *instance) kill() {
 	if i.running() {
-		_ = i.cmd.Process.Kill()
-		<-i.gone
+		i.process.Kill()
 	}
 }
 

@@ -312,12 +312,12 @@ func (c *Cluster) GeneralLog(server string) (string, error) {
 
 // Pause stops a server's process where it is; Resume lets it go on.
 func (c *Cluster) Pause(server string) error {
-	return c.find(server).cmd.Process.Signal(syscall.SIGSTOP)
+	return c.find(server).process.Signal(syscall.SIGSTOP)
 }
 
 // Resume ends a Pause.
 func (c *Cluster) Resume(server string) error {
-	return c.find(server).cmd.Process.Signal(syscall.SIGCONT)
+	return c.find(server).process.Signal(syscall.SIGCONT)
 }
 
 // Kill ends a server as kill -9 does.

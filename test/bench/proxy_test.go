@@ -15,6 +15,7 @@ import (
 	"signalbox/backend"
 	"signalbox/config"
 	"signalbox/drbdwatch"
+	"signalbox/internal/poll"
 	"signalbox/proxy"
 )
 
@@ -97,20 +98,19 @@ func runUntilEnd(tb testing.TB, parts ...func(context.Context) error) {
 // awaitServers waits until every server is up and one may take writes.
 func awaitServers(tb testing.TB, cluster *backend.Cluster) {
 	tb.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+	err := poll.Until(tb.Context(), 20*time.Second, func(context.Context) error {
 		up := cluster.Gate().Current().Server != nil
 		snapshot := cluster.Snapshot()
 		for i := range snapshot.Servers {
 			up = up && snapshot.Servers[i].Up
 		}
-		if up {
-			tick.Stop()
-			return
+		if !up {
+			return fmt.Errorf("the servers are not up: %+v, writer %+v", snapshot, cluster.Gate().Current())
 		}
-		if time.Now().After(deadline) {
-			tb.Fatalf("the servers are not up: %+v, writer %+v", snapshot, cluster.Gate().Current())
-		}
+		return nil
+	})
+	if err != nil {
+		tb.Fatal(err)
 	}
 }
 

@@ -3,6 +3,7 @@ package clients
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -10,9 +11,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"signalbox/internal/child"
 )
 
 func TestMain(m *testing.M) {
@@ -57,30 +59,23 @@ func server(t *testing.T) Endpoint {
 	socket := filepath.Join(dir, "s")
 	cmd := exec.Command("mariadbd", "--no-defaults", "--user=root", "--datadir="+dir, "--port="+to.Port, "--bind-address=127.0.0.1",
 		"--socket="+socket, "--pid-file="+filepath.Join(dir, "pid"), "--skip-name-resolve", "--max-allowed-packet=64M")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	p, err := child.Start("mariadbd", filepath.Join(t.TempDir(), "log"), cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-	})
+	t.Cleanup(func() { p.Stop(time.Minute) })
 	sql := "CREATE DATABASE conformance CHARACTER SET utf8mb4; CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT ALL ON conformance.* TO app@'%'"
-	deadline := time.Now().Add(time.Minute)
-	for {
-		out, err := exec.Command("mariadb", "--no-defaults", "--socket="+socket, "--user=root", "--execute="+sql).CombinedOutput()
-		if err == nil {
-			return to
+	err = p.Await(t.Context(), time.Minute, func(ctx context.Context) error {
+		out, err := exec.CommandContext(ctx, "mariadb", "--no-defaults", "--socket="+socket, "--user=root", "--execute="+sql).CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("mariadbd does not answer: %v: %s", err, out)
-		}
-		select {
-		case <-t.Context().Done():
-			t.Fatal("interrupted")
-		case <-time.After(50 * time.Millisecond):
-		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return to
 }
 
 // expected are facts that each client must find on a server itself: without

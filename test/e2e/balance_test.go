@@ -21,7 +21,7 @@ import (
 // balanced is a sandbox with proxies started in front of it one after another.
 type balanced struct {
 	*sandbox.Cluster
-	*child
+	*process
 	db   *sql.DB
 	file string // the proxy's configuration
 }
@@ -69,10 +69,10 @@ func proxyFor(t *testing.T, c *sandbox.Cluster, health, more string) *balanced {
 	if err := os.WriteFile(b.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.child = spawn(t, "signalbox", binary, "run", "-c", b.file)
+	b.process = spawn(t, "signalbox", binary, "run", "-c", b.file)
 	b.db = openAt(t, c.Endpoint())
 	b.db.SetMaxIdleConns(100)
-	b.child.await(t, func(ctx context.Context) error {
+	b.process.await(t, func(ctx context.Context) error {
 		s, err := b.status(ctx)
 		if err == nil && s.Authority.Writer == "" {
 			err = errors.New("nobody may take writes")
@@ -116,7 +116,7 @@ func (b *balanced) status(ctx context.Context) (s statusOf, err error) {
 // until waits for a server to be as said.
 func (b *balanced) until(t *testing.T, what string, is func(s *statusOf) bool) {
 	t.Helper()
-	b.child.await(t, func(ctx context.Context) error {
+	b.process.await(t, func(ctx context.Context) error {
 		s, err := b.status(ctx)
 		if err == nil && !is(&s) {
 			err = fmt.Errorf("not yet: %s: %+v", what, s.Servers)

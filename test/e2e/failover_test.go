@@ -22,7 +22,7 @@ import (
 // front is a sandbox with the program in front of it.
 type front struct {
 	*sandbox.Cluster
-	*child
+	*process
 	db *sql.DB // through the proxy
 }
 
@@ -43,7 +43,7 @@ func startFront(t *testing.T, more string) *front {
 	if err := os.WriteFile(file, []byte(cluster.Config()+more), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := &front{Cluster: cluster, child: spawn(t, "signalbox", binary, "run", "-c", file)}
+	f := &front{Cluster: cluster, process: spawn(t, "signalbox", binary, "run", "-c", file)}
 	if f.db, err = sql.Open("mysql", sandbox.DSN(cluster.Endpoint())); err != nil {
 		t.Fatal(err)
 	}

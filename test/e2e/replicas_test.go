@@ -28,7 +28,7 @@ func TestLagByHeartbeat(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.child.await(t, func(ctx context.Context) error {
+	b.process.await(t, func(ctx context.Context) error {
 		_, err := locker.ExecContext(ctx, "SELECT ts FROM heartbeat")
 		return err
 	})
@@ -216,7 +216,7 @@ func TestDrainAServer(t *testing.T) {
 		t.Errorf("%d reads failed: %v", len(errs), errs[0])
 	}
 	reads.end()
-	b.child.end()
+	b.process.end()
 	b = proxyFor(t, cluster, "", state)
 	for range 10 {
 		if got := b.portOf(t, "SELECT @@port"); got != cluster.Port(other) {
@@ -284,7 +284,7 @@ func TestPrimaryShare(t *testing.T) {
 			t.Errorf("%s served %d of 60 reads, want about 20", s, n)
 		}
 	}
-	b.child.end()
+	b.process.end()
 	b = proxyFor(t, cluster, "", "reads: {primary: never, primary_wait: 500ms}\n")
 	cluster.Kill("r1")
 	cluster.Kill("r2")

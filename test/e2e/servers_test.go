@@ -10,12 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 
+	"signalbox/internal/child"
 	"signalbox/test/clients"
 )
 
@@ -142,67 +142,35 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// child is a program that runs until the test ends.
-type child struct {
-	name string
-	done chan struct{} // closed when it has ended
-	err  error         // how; valid after done
-	end  func()        // ends it in good order
-}
+// process is a program that runs until the test ends.
+type process struct{ *child.Process }
 
 // spawn runs a program until the test ends and shows its output if that failed.
-func spawn(t *testing.T, name, program string, args ...string) *child {
+func spawn(t *testing.T, name, program string, args ...string) *process {
 	t.Helper()
-	log, err := os.Create(filepath.Join(t.TempDir(), name+".log"))
+	p, err := child.Start(name, filepath.Join(t.TempDir(), name+".log"), exec.Command(program, args...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c := &child{name: name, done: make(chan struct{})}
-	go func() {
-		c.err = cmd.Wait()
-		close(c.done)
-	}()
-	c.end = sync.OnceFunc(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		over := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
-		<-c.done
-		over.Stop()
-	})
 	t.Cleanup(func() {
-		c.end()
-		_ = log.Close()
-		if text, _ := os.ReadFile(log.Name()); t.Failed() || c.err != nil || os.Getenv("SIGNALBOX_E2E_LOGS") != "" {
-			t.Logf("%s ended: %v\n%s", name, c.err, text)
+		p.Stop(patience)
+		if text, _ := os.ReadFile(p.Log); t.Failed() || p.Err() != nil || os.Getenv("SIGNALBOX_E2E_LOGS") != "" {
+			t.Logf("%s ended: %v\n%s", name, p.Err(), text)
 		}
 	})
-	return c
+	return &process{p}
 }
 
+const patience = 20 * time.Second
+
+// end ends it in good order.
+func (p *process) end() { p.Stop(patience) }
+
 // await calls ready until it succeeds.
-func (c *child) await(t *testing.T, ready func(context.Context) error) {
+func (p *process) await(t *testing.T, ready func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	retry := time.NewTicker(50 * time.Millisecond)
-	defer retry.Stop()
-	for {
-		err := ready(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-c.done:
-			t.Fatalf("%s ended at once: %v", c.name, c.err)
-		case <-ctx.Done():
-			t.Fatalf("%s is not ready: %v", c.name, err)
-		case <-retry.C:
-		}
+	if err := p.Await(t.Context(), time.Minute, ready); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -52,7 +52,7 @@ func startWithAgents(t *testing.T, options sandbox.Options, more string) (f *fro
 	if err := os.WriteFile(file, []byte(cluster.ConfigAgents(addresses)+more), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f = &front{Cluster: cluster, child: spawn(t, "signalbox", binary, "run", "-c", file)}
+	f = &front{Cluster: cluster, process: spawn(t, "signalbox", binary, "run", "-c", file)}
 	if f.db, err = sql.Open("mysql", sandbox.DSN(cluster.Endpoint())); err != nil {
 		t.Fatal(err)
 	}

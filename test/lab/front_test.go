@@ -15,10 +15,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"signalbox/internal/child"
 	"signalbox/internal/sandbox"
 )
 
@@ -34,7 +34,7 @@ type front struct {
 	*Lab
 	db      *sql.DB
 	log     string // the proxy's, JSON
-	cmd     *exec.Cmd
+	proxy   *child.Process
 	replica *sandbox.Replica
 	broken  string // the test after which nothing is as it should be
 }
@@ -192,16 +192,7 @@ func startFront(l *Lab, dir, program string) (*front, error) {
 	if err := os.WriteFile(file, []byte(f.config(dir)), 0o600); err != nil {
 		return nil, err
 	}
-	out, err := os.Create(f.log)
-	if err != nil {
-		return nil, err
-	}
-	f.cmd = exec.Command(program, "run", "-c", file)
-	f.cmd.Stdout, f.cmd.Stderr = out, out
-	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	launcher() <- func() { started <- f.cmd.Start() }
-	if err := <-started; err != nil {
+	if f.proxy, err = child.Start("the proxy", f.log, exec.Command(program, "run", "-c", file)); err != nil {
 		return nil, err
 	}
 	if f.db, err = Open(endpoint); err != nil {
@@ -513,9 +504,8 @@ func (f *front) close() {
 	if f.db != nil {
 		_ = f.db.Close()
 	}
-	if f.cmd != nil && f.cmd.Process != nil {
-		_ = f.cmd.Process.Signal(syscall.SIGTERM)
-		_ = f.cmd.Wait()
+	if f.proxy != nil {
+		f.proxy.Stop(runPatience)
 	}
 	if f.replica != nil {
 		f.replica.Stop()

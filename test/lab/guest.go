@@ -4,16 +4,17 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"signalbox/internal/child"
+	"signalbox/internal/poll"
 )
 
 //go:embed init.sh
@@ -40,19 +41,6 @@ const (
 	bootPatience = 60 * time.Second
 	runPatience  = 90 * time.Second
 )
-
-// launcher starts every guest from one thread that never ends: Pdeathsig is
-// sent when the thread that started the child ends, not the process.
-var launcher = sync.OnceValue(func() chan func() {
-	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
-	return work
-})
 
 // Boot starts the guest, waits until it listens, and brings DRBD up.
 func (n *Node) Boot(ctx context.Context) error {
@@ -82,10 +70,7 @@ func (n *Node) Boot(ctx context.Context) error {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, console, console
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 	cmd.ExtraFiles = []*os.File{fromHost, toHost}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	launcher() <- func() { started <- cmd.Start() }
-	err = <-started
+	err = child.Launch(cmd)
 	_, _ = fromHost.Close(), toHost.Close()
 	if err != nil {
 		return fmt.Errorf("boot %s: %w", n.Name, err)
@@ -203,19 +188,8 @@ func (n *Node) PowerCut() {
 
 // condition waits until ok succeeds.
 func condition(ctx context.Context, what string, ok func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, runPatience)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := ok()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w", what, errors.Join(ctx.Err(), err))
-		case <-tick.C:
-		}
+	if err := poll.Until(ctx, runPatience, func(context.Context) error { return ok() }); err != nil {
+		return fmt.Errorf("wait for %s: %w", what, err)
 	}
+	return nil
 }

@@ -25,7 +25,7 @@ func TestRunningQuerySurvivesRestart(t *testing.T) {
 		fmt.Sprintf(`{name: reads, address: %s, ports: 4001, slow_start: 0s, real_servers: [{name: far1-reads, address: %q, check: {type: mysql, interval: 500ms}}]}`, v4, port))
 	text = strings.Replace(text, "10.9.2.1:3306", port, 1)
 	file := write(t, "signalbox.yaml", text)
-	program, _ := signalbox(t, "run", "-c", file)
+	program := signalbox(t, "run", "-c", file)
 	o := owner(t)
 	for port := uint16(4000); port <= 4001; port++ {
 		l.become(t, o, tcp(v4, port), "far1=100")
@@ -33,9 +33,8 @@ func TestRunningQuerySurvivesRestart(t *testing.T) {
 	db := l.open(t, l.clients[0], at(v4, 4001))
 	before := describe(table(t, o))
 	next := func() string {
-		var log string
-		program, log = signalbox(t, "run", "-c", file)
-		return log
+		program = signalbox(t, "run", "-c", file)
+		return program.Log
 	}
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
@@ -54,10 +53,10 @@ func TestRunningQuerySurvivesRestart(t *testing.T) {
 				var zero int
 				answered <- conn.QueryRowContext(t.Context(), "SELECT SLEEP(6)").Scan(&zero)
 			}()
-			if err := program.Process.Signal(signal); err != nil {
+			if err := program.Signal(signal); err != nil {
 				t.Fatal(err)
 			}
-			_ = program.Wait()
+			<-program.Done()
 			if now := describe(table(t, o)); now != before {
 				t.Errorf("after %s:\n%s\nbefore:\n%s", signal, now, before)
 			}
@@ -116,11 +115,11 @@ func TestHungDatabase(t *testing.T) {
 		`{name: asked, address: "%s:%d", check: {type: mysql, interval: 500ms, timeout: 1s, fall: 1}}, {name: touched, address: "%s:3306", check: {type: tcp}}]}`, v4, l.far[0].v4, databasePort, l.far[1].v4)), nil)
 	k := tcp(v4, 4000)
 	l.become(t, r.owner, k, "far1=100 far2=100")
-	if err := database.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := database.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("a stopped process is out after %s (asked every 500ms, 1s to answer)", l.become(t, r.owner, k, "far2=100").Round(time.Millisecond))
-	if err := database.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := database.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	l.become(t, r.owner, k, "far1=100 far2=100")

@@ -2,7 +2,6 @@ package lvslab
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -144,17 +143,16 @@ func TestAgentAsRealServer(t *testing.T) {
 	})
 	before := state()
 	up := func() (end func(syscall.Signal)) {
-		cmd, log := signalbox(t, "netns", "exec", "near1", "/mnt/lab/signalbox", "agent", "--real-server", "-c", file)
+		agent := signalbox(t, "netns", "exec", "near1", "/mnt/lab/signalbox", "agent", "--real-server", "-c", file)
 		eventually(t, func() error {
 			if text := state(); !strings.Contains(text, v4.String()+"/32") || !strings.Contains(text, v6.String()+"/128") || !strings.Contains(text, "all/arp_ignore=1") || !strings.Contains(text, "all/arp_announce=2") {
-				said, _ := os.ReadFile(log)
-				return fmt.Errorf("near1 is %s: %s", text, said)
+				return fmt.Errorf("near1 is %s: %s", text, agent.LastWords())
 			}
 			return nil
 		})
 		return func(signal syscall.Signal) {
-			_ = cmd.Process.Signal(signal)
-			_ = cmd.Wait()
+			_ = agent.Signal(signal)
+			<-agent.Done()
 		}
 	}
 	kill := up()

@@ -7,10 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
+	"signalbox/internal/child"
 	"signalbox/lvs"
 )
 
@@ -149,26 +149,19 @@ func runKeepalived(t *testing.T, s *space, part, text string) (end func()) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
 	args := []string{"keepalived", "--dont-fork", "--log-console", part, "--use-file", file, "--pid", filepath.Join(dir, "pid"),
 		"--checkers_pid", filepath.Join(dir, "checkers"), "--vrrp_pid", filepath.Join(dir, "vrrp")}
 	if s != nil {
 		args = append([]string{"ip", "netns", "exec", s.name}, args...)
 	}
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	p, err := child.Start("keepalived", filepath.Join(dir, "log"), exec.Command(args[0], args[1:]...))
+	if err != nil {
 		t.Fatal(err)
 	}
 	end = sync.OnceFunc(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
+		p.Stop(time.Minute)
 		if t.Failed() {
-			text, _ := os.ReadFile(log.Name())
+			text, _ := os.ReadFile(p.Log)
 			t.Logf("keepalived said:\n%s", text)
 		}
 	})

@@ -8,12 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"signalbox/internal/child"
 	"signalbox/internal/sandbox"
 )
 
@@ -81,8 +81,6 @@ func short() bool {
 // runInGuest boots a guest in which this program runs with the same arguments,
 // and returns its exit status.
 func runInGuest() (int, error) {
-	// Pdeathsig is sent when the thread that started the guest ends.
-	runtime.LockOSThread()
 	dir, err := os.MkdirTemp("", "sblvs")
 	if err != nil {
 		return 0, err
@@ -110,8 +108,7 @@ func runInGuest() (int, error) {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, console, console
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "HOME="+dir)
 	cmd.ExtraFiles = []*os.File{fromHost, toHost}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	if err := child.Launch(cmd); err != nil {
 		return 0, fmt.Errorf("boot the guest: %w", err)
 	}
 	_, _ = fromHost.Close(), toHost.Close()

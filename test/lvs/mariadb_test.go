@@ -13,6 +13,8 @@ import (
 	"time"
 
 	my "github.com/go-sql-driver/mysql"
+
+	"signalbox/internal/child"
 )
 
 // databasePort is MariaDB's: others listen on 3306.
@@ -20,42 +22,34 @@ const databasePort = 3309
 
 // database is a real MariaDB on far1, started by the first test that needs it: in
 // a guest that takes seconds.
-var database *exec.Cmd
+var database *child.Process
 
 // mariadb returns it, running.
-func (l *lab) mariadb(t *testing.T) *exec.Cmd {
+func (l *lab) mariadb(t *testing.T) *child.Process {
 	t.Helper()
 	if database != nil {
 		return database
 	}
 	const dir = "/run/mysqld"
 	run(t, fmt.Sprintf("cp -a %s %s/data", os.Getenv(dataMark), dir))
-	log, err := os.Create(dir + "/log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
 	cmd := exec.Command("ip", "netns", "exec", l.far[0].name, "mariadbd", "--no-defaults", "--user=root", "--datadir="+dir+"/data", "--socket="+dir+"/s",
 		"--pid-file="+dir+"/pid", "--bind-address=0.0.0.0", fmt.Sprint("--port=", databasePort), "--skip-name-resolve", "--tmpdir=/run/tmp", "--innodb-use-native-aio=0",
 		"--innodb-buffer-pool-size=16M", "--loose-innodb-buffer-pool-size-max=32M", "--innodb-log-file-size=48M", "--performance-schema=OFF", "--skip-log-bin")
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	var err error
+	if database, err = child.Start("MariaDB", dir+"/log", cmd); err != nil {
 		t.Fatal(err)
 	}
-	database = cmd
 	db := l.open(t, nil, at(l.far[0].v4, databasePort))
-	if err := within(2*time.Minute, func() error { return db.PingContext(t.Context()) }); err != nil {
-		text, _ := os.ReadFile(log.Name())
-		t.Fatalf("MariaDB: %v: %s", err, text)
+	if err := database.Await(t.Context(), 2*time.Minute, db.PingContext); err != nil {
+		t.Fatal(err)
 	}
-	return cmd
+	return database
 }
 
 // endDirector ends what outlives a test.
 func endDirector() {
 	if database != nil {
-		_ = database.Process.Kill()
-		_ = database.Wait()
+		database.Kill()
 	}
 }
 
@@ -80,34 +74,25 @@ type quiet struct{}
 
 func (quiet) Print(...any) {}
 
-// signalbox runs the program itself on the director until the test ends; its
-// log is in the file returned.
-func signalbox(t *testing.T, args ...string) (*exec.Cmd, string) {
+// signalbox runs the program itself on the director until the test ends.
+func signalbox(t *testing.T, args ...string) *child.Process {
 	t.Helper()
-	log, err := os.CreateTemp(t.TempDir(), "log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
 	cmd := exec.Command("/mnt/lab/signalbox", args...)
 	if args[0] == "netns" {
 		cmd = exec.Command("ip", args...)
 	}
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	p, err := child.Start("signalbox", filepath.Join(t.TempDir(), "log"), cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if cmd.ProcessState == nil {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		}
+		p.Kill()
 		if t.Failed() {
-			text, _ := os.ReadFile(log.Name())
+			text, _ := os.ReadFile(p.Log)
 			t.Logf("%v said:\n%s", args, text)
 		}
 	})
-	return cmd, log.Name()
+	return p
 }
 
 // write makes a file for the test.

@@ -2,6 +2,7 @@ package lvslab
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"signalbox/internal/poll"
 )
 
 // server is a real server that says its name to whoever connects, and then gives
@@ -153,12 +156,5 @@ func eventually(t *testing.T, ok func() error) {
 
 // within waits until ok has no error, for a time at most.
 func within(most time.Duration, ok func() error) error {
-	end := time.Now().Add(most)
-	for {
-		err := ok()
-		if err == nil || time.Now().After(end) {
-			return err
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	return poll.Until(context.Background(), most, func(context.Context) error { return ok() })
 }

@@ -15,10 +15,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
+	"signalbox/internal/child"
+	"signalbox/internal/poll"
 	"signalbox/internal/sandbox"
 )
 
@@ -32,7 +33,7 @@ type cluster struct {
 	dir, self, binary, socket string
 	files                     map[string]string // an agent's configuration
 	addresses                 map[string]string
-	agents                    map[string]*exec.Cmd
+	agents                    map[string]*child.Process
 	db                        *sql.DB // through the proxy
 	steps                     sync.WaitGroup
 
@@ -54,7 +55,7 @@ func start(t *testing.T) *cluster {
 		skipped(t, "cluster managers", err)
 	}
 	t.Cleanup(box.Stop)
-	c := &cluster{Cluster: box, t: t, files: make(map[string]string), addresses: make(map[string]string), agents: make(map[string]*exec.Cmd), on: make(map[string]bool)}
+	c := &cluster{Cluster: box, t: t, files: make(map[string]string), addresses: make(map[string]string), agents: make(map[string]*child.Process), on: make(map[string]bool)}
 	if c.dir, err = os.MkdirTemp("", "sbm"); err != nil { // short: it has sockets
 		t.Fatal(err)
 	}
@@ -98,28 +99,25 @@ func freeAddress(t *testing.T) string {
 }
 
 // spawn runs the program under test until the whole test ends.
-func (c *cluster) spawn(t *testing.T, name string, args ...string) *exec.Cmd {
+func (c *cluster) spawn(t *testing.T, name string, args ...string) *child.Process {
 	t.Helper()
 	log, err := os.CreateTemp(c.dir, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(c.binary, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	_ = log.Close()
+	p, err := child.Start(name, log.Name(), exec.Command(c.binary, args...))
+	if err != nil {
 		t.Fatal(err)
 	}
 	c.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = log.Close()
+		p.Kill()
 		if c.t.Failed() {
-			text, _ := os.ReadFile(log.Name())
+			text, _ := os.ReadFile(p.Log)
 			c.t.Logf("%s:\n%s", name, text)
 		}
 	})
-	return cmd
+	return p
 }
 
 func (c *cluster) startAgent(t *testing.T, node string) {
@@ -131,10 +129,7 @@ func (c *cluster) startAgent(t *testing.T, node string) {
 	})
 }
 
-func (c *cluster) killAgent(node string) {
-	_ = c.agents[node].Process.Kill()
-	_ = c.agents[node].Wait()
-}
+func (c *cluster) killAgent(node string) { c.agents[node].Kill() }
 
 func get(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
@@ -152,20 +147,8 @@ func get(ctx context.Context, url string) (string, error) {
 
 func await(t *testing.T, ready func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	retry := time.NewTicker(20 * time.Millisecond)
-	defer retry.Stop()
-	for {
-		err := ready(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("after %s: %v", patience, err)
-		case <-retry.C:
-		}
+	if err := poll.Until(t.Context(), patience, ready); err != nil {
+		t.Fatal(err)
 	}
 }
 

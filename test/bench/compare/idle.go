@@ -87,9 +87,9 @@ func (m *idleMemory) rest(ctx context.Context, through way, settle time.Duration
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for deadline := time.Now().Add(settle); time.Now().Before(deadline); {
-		mem, err := procOf(through.proxy.pid()).memory()
+		mem, err := procOf(through.proxy.Pid()).memory()
 		if err != nil {
-			return 0, fmt.Errorf("%s has ended: %w: %s", through.name, err, through.proxy.lastWords())
+			return 0, fmt.Errorf("%s has ended: %w: %s", through.name, err, through.proxy.LastWords())
 		}
 		if seen.add(mem.resident) {
 			return mem.resident, nil

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"signalbox/internal/child"
 )
 
 // options are the flags.
@@ -34,8 +36,6 @@ type options struct {
 }
 
 func main() {
-	// Children die with the thread that started them: see childAttributes.
-	runtime.LockOSThread()
 	o, err := parseFlags(os.Args[1:], os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return
@@ -145,8 +145,7 @@ func tools(o options) error {
 func build(ctx context.Context, dir string) (string, error) {
 	binary := filepath.Join(dir, "signalbox")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "signalbox/cmd/signalbox")
-	cmd.SysProcAttr = childAttributes()
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := child.Output(cmd); err != nil {
 		return "", fmt.Errorf("build signalbox (run this inside its module, or name a binary by -signalbox): %w: %s", err, out)
 	}
 	return binary, nil

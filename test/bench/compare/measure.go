@@ -75,11 +75,11 @@ func once(ctx context.Context, s sysbench, p plan, w workload, clients int, to w
 		l, err := s.run(ctx, to.addr, w, clients, p.length)
 		return sample{load: l}, err
 	}
-	proc := procOf(to.proxy.pid())
+	proc := procOf(to.proxy.Pid())
 	proc.resetPeak()
 	before, err := proc.cpu()
 	if err != nil {
-		return sample{}, fmt.Errorf("%s has ended: %w: %s", to.name, err, to.proxy.lastWords())
+		return sample{}, fmt.Errorf("%s has ended: %w: %s", to.name, err, to.proxy.LastWords())
 	}
 	l, err := s.run(ctx, to.addr, w, clients, p.length)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"signalbox/internal/child"
 )
 
 // The account and the schema of all measurements.
@@ -25,28 +27,39 @@ const readyPatience = 60 * time.Second
 type way struct {
 	name  string
 	addr  string
-	proxy *process // nil for the straight way
+	proxy *child.Process // nil for the straight way
 }
 
 // bed holds the servers of one run. What it started, close stops.
 type bed struct {
 	dir     string
-	started []*process
+	started []*child.Process
 }
 
-func (b *bed) keep(p *process) { b.started = append(b.started, p) }
+// stopPatience is how long a server may take to end when asked to.
+const stopPatience = 15 * time.Second
+
+func (b *bed) start(name string, argv ...string) (*child.Process, error) {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = b.dir
+	p, err := child.Start(name, filepath.Join(b.dir, name+".log"), cmd)
+	if err == nil {
+		b.started = append(b.started, p)
+	}
+	return p, err
+}
 
 // close stops the servers, last first.
 func (b *bed) close() {
 	for i := len(b.started) - 1; i >= 0; i-- {
-		b.started[i].stop()
+		b.started[i].Stop(stopPatience)
 	}
 	b.started = nil
 }
 
 // drop stops one server before the end.
-func (b *bed) drop(p *process) {
-	p.stop()
+func (b *bed) drop(p *child.Process) {
+	p.Stop(stopPatience)
 	for i := range b.started {
 		if b.started[i] == p {
 			b.started = append(b.started[:i], b.started[i+1:]...)
@@ -61,8 +74,7 @@ func (b *bed) database(ctx context.Context, name string, id, connections int, mo
 	dir := filepath.Join(b.dir, name)
 	install := exec.CommandContext(ctx, "mariadb-install-db", "--no-defaults", "--user=root", "--datadir="+dir,
 		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
-	install.SysProcAttr = childAttributes()
-	if out, err := install.CombinedOutput(); err != nil {
+	if out, err := child.Output(install); err != nil {
 		return "", fmt.Errorf("mariadb-install-db for %s: %w: %s", name, err, fatalLine(out))
 	}
 	if addr, err = freeAddr(); err != nil {
@@ -75,12 +87,11 @@ func (b *bed) database(ctx context.Context, name string, id, connections int, mo
 		"--skip-name-resolve", fmt.Sprintf("--max-connections=%d", connections), fmt.Sprintf("--open-files-limit=%d", 2*connections+2000),
 		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=256M", "--innodb-flush-log-at-trx-commit=0", "--back-log=2000",
 	}
-	p, err := start(b.dir, name, append(append([]string{"mariadbd"}, args...), more...)...)
+	p, err := b.start(name, append(append([]string{"mariadbd"}, args...), more...)...)
 	if err != nil {
 		return "", err
 	}
-	b.keep(p)
-	return addr, p.await(ctx, readyPatience, func(ctx context.Context) error {
+	return addr, p.Await(ctx, readyPatience, func(ctx context.Context) error {
 		return execute(ctx, addr, "root", "", "", "DO 1")
 	})
 }
@@ -167,12 +178,11 @@ servers:
 
 // proxy starts a proxy and waits until statements pass it.
 func (b *bed) proxy(ctx context.Context, name, addr string, argv ...string) (way, error) {
-	p, err := start(b.dir, name, argv...)
+	p, err := b.start(name, argv...)
 	if err != nil {
 		return way{}, err
 	}
-	b.keep(p)
-	return way{name, addr, p}, p.await(ctx, readyPatience, func(ctx context.Context) error {
+	return way{name, addr, p}, p.Await(ctx, readyPatience, func(ctx context.Context) error {
 		return execute(ctx, addr, benchUser, benchPassword, "", "DO 1")
 	})
 }

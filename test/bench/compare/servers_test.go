@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"flag"
 	"io"
@@ -24,41 +23,6 @@ func TestSignalboxConfigIsValid(t *testing.T) {
 		if want := 1 + len(replica)/len("127.0.0.1:3"); len(c.Servers) != want || c.TLS.Mode != "off" {
 			t.Errorf("servers %v, TLS %q", c.Servers, c.TLS.Mode)
 		}
-	}
-}
-
-func TestProcessStops(t *testing.T) {
-	p, err := start(t.TempDir(), "sleeper", "sleep", "600")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.stop()
-	p.stop() // harmless
-	if _, err := procOf(p.pid()).cpu(); err == nil {
-		t.Error("still there")
-	}
-}
-
-func TestAwaitTellsWhy(t *testing.T) {
-	never := func(context.Context) error { return errors.New("not yet") }
-	p, err := start(t.TempDir(), "short", "sh", "-c", "echo no such option >&2; exit 3")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.stop()
-	err = p.await(t.Context(), time.Minute, never)
-	if err == nil || !strings.Contains(err.Error(), "no such option") {
-		t.Errorf("got %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	p, err = start(t.TempDir(), "sleeper", "sleep", "600")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.stop()
-	if err := p.await(ctx, time.Minute, never); err == nil || !strings.Contains(err.Error(), "not yet") {
-		t.Errorf("got %v", err)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"signalbox/internal/child"
 )
 
 // connectScript is the load that sysbench 1.0 has no script for.
@@ -84,9 +86,7 @@ func (s sysbench) run(ctx context.Context, addr string, w workload, clients int,
 func (s sysbench) command(ctx context.Context, limit time.Duration, args []string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "sysbench", args...)
-	cmd.SysProcAttr = childAttributes()
-	out, err := cmd.CombinedOutput()
+	out, err := child.Output(exec.CommandContext(ctx, "sysbench", args...))
 	if err != nil {
 		return nil, fmt.Errorf("sysbench %s: %w: %s", args[0], err, fatalLine(out))
 	}
