@@ -15,7 +15,7 @@ import (
 
 // The sandbox keeps one thread for the servers that it starts.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("signalbox/internal/sandbox.init.func1.1"))
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("signalbox/internal/child.launch"))
 }
 
 // serveOn runs the privileged process over a kernel in memory.

@@ -35,14 +35,16 @@ type Process struct {
 // PR_SET_PDEATHSIG).
 var launcher = sync.OnceValue(func() chan func() {
 	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
+	go launch(work)
 	return work
 })
+
+func launch(work <-chan func()) {
+	runtime.LockOSThread()
+	for f := range work {
+		f()
+	}
+}
 
 // Launch starts cmd as a process group of its own, so that a terminal's Ctrl-C
 // does not reach it, that the kernel kills when this program ends. The caller

@@ -36,7 +36,8 @@ type front struct {
 	log     string // the proxy's, JSON
 	proxy   *child.Process
 	replica *sandbox.Replica
-	broken  string // the test after which nothing is as it should be
+	begun   time.Time // the test that runs
+	broken  string    // the test after which nothing is as it should be
 }
 
 var theFront struct {
@@ -59,19 +60,21 @@ func before(t *testing.T) *front {
 	if f.broken != "" {
 		t.Fatalf("%s left the lab broken", f.broken)
 	}
-	begin := time.Now()
-	t.Cleanup(func() {
-		if t.Failed() {
-			f.explain(t, begin)
-		}
-	})
+	f.begun = time.Now()
+	t.Cleanup(func() { f.explain(t) })
 	must(t, f.awaitReason(t.Context(), "healthy"))
 	must(t, f.replicaServes(t.Context()))
 	return f
 }
 
-// explain prints, briefly, what there is to know of a failure.
-func (f *front) explain(t *testing.T, begin time.Time) {
+// explain prints, briefly and once for a test, what there is to know of a
+// failure.
+func (f *front) explain(t *testing.T) {
+	if !t.Failed() || f.begun.IsZero() {
+		return
+	}
+	begin := f.begun
+	f.begun = time.Time{}
 	for _, n := range f.Nodes {
 		proc, _ := n.Proc(context.Background())
 		log, _ := n.Run(context.Background(), "sed -n 's/.*T\\([0-9:.]*\\).*\\(state\\|action\\)=/\\1 /p' /run/agent.log | tail -n 15; dmesg | tail -n 12; tail -n 4 /run/mariadbd.log")
@@ -302,6 +305,7 @@ func (f *front) awaitReason(ctx context.Context, reasons ...string) error {
 // restore makes everything as it was, with survivor's data.
 func (f *front) restore(t *testing.T, survivor *Node) {
 	t.Helper()
+	f.explain(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	err := f.Restore(ctx, survivor)
