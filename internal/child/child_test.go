@@ -26,8 +26,10 @@ func TestStop(t *testing.T) {
 	if !p.Running() || p.Err() != nil {
 		t.Errorf("running %v, %v", p.Running(), p.Err())
 	}
-	if !p.Stop(time.Minute) || !p.Stop(time.Minute) {
-		t.Error("a sleep had to be killed")
+	for range 2 { // the second does no harm
+		if !p.Stop(time.Minute) {
+			t.Error("a sleep had to be killed")
+		}
 	}
 	if p.Running() || p.Err() == nil || syscall.Kill(p.Pid(), 0) != syscall.ESRCH {
 		t.Errorf("still there: %v", p.Err())
