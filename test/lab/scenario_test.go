@@ -162,8 +162,8 @@ func TestSuspendedIO(t *testing.T) {
 
 func TestDetachedPrimaryGoesOnOverTheNet(t *testing.T) {
 	f := before(t)
-	serving, _ := f.writer(t)
-	defer f.restore(t, serving)
+	serving, other := f.writer(t)
+	defer f.restore(t, other) // its disk is good whatever happens
 	r := f.record(t)
 	must(t, serving.Detach(t.Context()))
 	must(t, f.awaitReason(t.Context(), "diskless-primary"))
